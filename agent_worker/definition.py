@@ -1,0 +1,39 @@
+"""Agent definitions: what a worker can run, and under which bounds."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_worker.context import RunInfo
+from agent_worker.engine.protocol import Engine
+from shared.identifier import check_id
+
+DepsFactory = Callable[[RunInfo], Any | Awaitable[Any]]
+"""Makes the dependencies of one run (Pydantic AI's `deps`); may be async."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Bounds of one agent; None leaves it to the worker's settings."""
+
+    history_size: int | None = None
+    max_rounds: int | None = None
+    time_limit_s: float | None = None
+    model_timeout_s: float | None = None
+    tool_timeout_s: float | None = None
+    model_retries: int | None = None
+    queue: str | None = None
+    stream_text: bool = True
+    """False saves the cost of streaming for agents whose answers nobody watches being written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDefinition:
+    """A named engine with its bounds."""
+
+    name: str
+    engine: Engine
+    options: AgentOptions = field(default_factory=AgentOptions)
+
+    def __post_init__(self) -> None:
+        check_id(self.name, "agent name")

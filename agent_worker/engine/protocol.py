@@ -1,0 +1,107 @@
+"""The engine: what runs the agent loop. The durable part above it knows no LLM library; an engine knows
+no Redis, no Celery and no other run."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from agent_worker.context import RunInfo
+from shared.message import Draft, Message, Usage
+from shared.run import AgentInfo
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds that the engine itself has to keep. The run's total time is kept above it."""
+
+    max_rounds: int
+    """Model calls in the whole run, those before a take-over included."""
+    model_timeout_s: float
+    tool_timeout_s: float
+    model_retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine is given.
+
+    Attributes:
+        run: Ids and metadata; also what tools find in `agent_worker.tool_context()`.
+        history: The window of the conversation before this run, pair-safe, oldest first.
+        own: What this run has stored so far, by position. `own[0]` is the user's input; the rest
+            is there when the run is taken over from another worker.
+        limits: Bounds to keep.
+        stream_text: Whether somebody may want `TextDelta`s.
+    """
+
+    run: RunInfo
+    history: tuple[Message, ...]
+    own: tuple[Message, ...]
+    limits: EngineLimits
+    stream_text: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer being written: the start of the next assistant message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last thing an engine yields. `rounds` and `usage` are of the whole run, `own` included."""
+
+    output: JsonValue
+    usage: Usage
+    rounds: int
+
+
+EngineEvent = Draft | TextDelta | Finished
+
+
+class Engine(Protocol):
+    """Runs one agent.
+
+    Guarantees that an engine gives, and the contract suite for engines checks:
+
+    - It yields every message the moment it exists: an assistant's message before any of its tools
+      starts, each tool result when that tool ends (in the order in which they end). It does not
+      start what depends on a message before control comes back from that `yield`, since only then
+      the message is stored. It does not yield messages that `own` holds already.
+    - Given the same `own`, it goes on after it: no model call whose answer is in `own` is repeated,
+      no tool whose result is in `own` is executed. `own` that ends with the final answer yields
+      `Finished` without any model call.
+    - A tool that raises or runs out of time becomes a tool result, never the end of the run.
+    - It ends with exactly one `Finished`, or raises `EngineError`.
+    - Closing the generator cancels whatever it started; nothing goes on behind it, except sync
+      tools, whose late results are dropped.
+    """
+
+    @property
+    def info(self) -> AgentInfo:
+        """What to announce about the agent. `queue` is filled in by the worker."""
+        ...
+
+    def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Execute a run, or the rest of one.
+
+        Raises:
+            EngineError: The run cannot go on; its `code` ends up in the run's error.
+        """
+        ...
+
+
+class EngineError(Exception):
+    """The run failed for a reason that an engine can name.
+
+    Attributes:
+        code: Snake case, stored in the run's error: ``model_error``, ``max_rounds``,
+            ``model_timeout``, ``output_invalid``, ``usage_limit``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,1 @@
+"""The contract between client and worker: messages, runs, events, and where they are kept."""

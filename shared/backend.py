@@ -1,0 +1,42 @@
+"""A backend: one consistent set of the places where runs and conversations are kept."""
+
+from dataclasses import dataclass
+
+from shared.conversation.protocol import ConversationStore
+from shared.errors import NotDistributedError
+from shared.ledger.protocol import RunLedger
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ledger and the conversation store that a client or worker uses."""
+
+    ledger: RunLedger
+    conversations: ConversationStore
+
+    def check_distributed(self) -> None:
+        """Refuse stores that other processes cannot see.
+
+        Raises:
+            NotDistributedError: One of them lives in this process only.
+        """
+        for what, store in (("run ledger", self.ledger), ("conversation", self.conversations)):
+            if not store.is_distributed:
+                raise NotDistributedError(
+                    f"The {what} is in memory, which workers in other processes cannot see. Use "
+                    "Redis (set AGENTS_REDIS_URL, conversation backend 'redis'), or run everything "
+                    "in this process with AsyncAgentClient.local(...)."
+                )
+
+    async def aclose(self) -> None:
+        """Give all connections back."""
+        await self.conversations.notifications.aclose()
+        await self.ledger.notifications.aclose()
+
+
+def open_redis_backend(settings: Settings) -> Backend:
+    """Runs and conversations in the Redis of the settings. Nothing connects before the first use."""
+    from shared.redis_backend import build_redis_backend
+
+    return build_redis_backend(settings)

@@ -1,0 +1,132 @@
+"""Where conversations are kept: the protocol, and what every implementation guarantees."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.message import Message, Role
+from shared.notification import Notifications
+
+DEFAULT_SIZE = 20
+"""How many messages a model sees of a conversation unless somebody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who appends: a run, with the fencing token of the lease under which it is executed."""
+
+    run_id: str
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker finds when it takes a conversation over.
+
+    Attributes:
+        earlier: The newest messages of other runs, oldest first, at most as many as asked for.
+        own: Everything that this run wrote under earlier leases, by position.
+    """
+
+    earlier: tuple[Message, ...]
+    own: tuple[Message, ...]
+
+
+class ConversationStore(Protocol):
+    """Ordered, append-only logs of messages, one under each conversation id.
+
+    Guarantees of every implementation, tested by one contract suite:
+
+    - *Order*: all readers see the messages of a conversation in one order, that of their appends.
+    - *Atomicity*: the messages of one `append` become visible together or not at all.
+    - *Idempotency*: a (run id, position) is stored once. A repeated append skips what is there.
+    - *Fencing*: once a `claim` with a token has returned, every append to that conversation with a
+      smaller token is refused, for ever (a `clear` does not reset it).
+    - *Visibility*: a message is readable, by every reader, when `append` returns, and a
+      notification on `topic(conversation_id)` follows.
+    - *Isolation of damage*: an unreadable entry costs that entry; the rest stays readable.
+    """
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether other processes see the same conversations. False means: this process only."""
+        ...
+
+    @property
+    def notifications(self) -> Notifications:
+        """Where a hint arrives after each change."""
+        ...
+
+    def topic(self, conversation_id: str) -> str:
+        """The topic on which changes of this conversation are announced."""
+        ...
+
+    async def claim(self, conversation_id: str, writer: Writer, *, limit: int) -> Claim:
+        """Become the conversation's only writer, and read what a run needs to go on.
+
+        From its return on, writers with a smaller token are refused. `limit` bounds
+        `Claim.earlier` (0 or more); own messages always come whole.
+
+        Raises:
+            FencedError: A writer with a greater token was here already.
+            StoreUnavailableError: The store did not answer; claiming again is safe.
+        """
+        ...
+
+    async def append(
+        self, conversation_id: str, messages: Sequence[Message], *, writer: Writer | None = None
+    ) -> list[str]:
+        """Append `messages` in one atomic step and return their cursors, in order.
+
+        With a `writer`, positions must continue the run's without a gap; messages that are stored
+        already are skipped, and their place in the answer holds the cursor they have. Without one
+        (imports, migrations) the messages are appended as they are, whoever holds the conversation.
+
+        Raises:
+            FencedError: The writer's token is not the newest one. Nothing was stored.
+            PositionGapError: The first new message does not continue the run. Nothing was stored.
+            StoreUnavailableError: No answer. The write may have happened; with a writer,
+                repeating it is safe.
+        """
+        ...
+
+    async def list_messages(
+        self,
+        conversation_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        roles: Collection[Role] | None = None,
+        run_id: str | None = None,
+    ) -> list[Message]:
+        """Read a part of a conversation, always oldest first; each message has its `cursor`.
+
+        `after` and `before` are cursors and exclusive. With `after` the *first* `limit` messages
+        behind it are returned, otherwise the *newest* `limit`. `limit` counts messages that pass
+        the filters. An unknown conversation is empty.
+
+        Raises:
+            InvalidCursorError: A cursor that this store did not hand out.
+            StoreUnavailableError: No answer.
+        """
+        ...
+
+    async def retract(self, conversation_id: str, writer: Writer) -> int:
+        """Remove everything that the writer's run wrote; return how many messages that were.
+
+        The run's positions start again at 0. Repeating it is harmless.
+
+        Raises:
+            FencedError: The writer's token is not the newest one.
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def expire(self, conversation_id: str, ttl_s: float) -> None:
+        """Forget the conversation `ttl_s` seconds from now (histories of runs that are alone)."""
+        ...
+
+    async def clear(self, conversation_id: str) -> int:
+        """Remove all messages; return how many. Cursors handed out before stay valid."""
+        ...

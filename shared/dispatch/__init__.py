@@ -1,0 +1,1 @@
+"""Dispatch: ringing a worker for a run."""

@@ -1,0 +1,131 @@
+"""Every error that this project raises on purpose.
+
+    AgentsError
+    ├── ConfigurationError            the set-up is wrong; raised when something is built
+    │   ├── InvalidIdError            an id that is empty, too long or could escape its place
+    │   ├── NotDistributedError       an in-memory store together with remote workers
+    │   └── AgentDefinitionError      a module or an object that cannot serve as an agent
+    ├── RequestError                  the caller asked for something that cannot be done
+    │   ├── UnknownAgentError         no live worker serves the agent
+    │   ├── UnknownRunError           no run with this id (or it was kept long enough and is gone)
+    │   ├── NoWorkerError             no live worker at all, and the caller asked not to wait for one
+    │   ├── ConversationBusyError     `on_busy="reject"` and another run holds the conversation
+    │   ├── IdempotencyConflictError  one idempotency key, two different requests
+    │   ├── InvalidCursorError        a cursor that this store did not hand out
+    │   └── PayloadTooLargeError      an input or metadata over the configured size
+    ├── RunError                      the run ended, but not with an output
+    │   ├── RunFailedError
+    │   ├── RunCancelledError
+    │   └── ResultTimeoutError        the run has not ended within the time the caller gave
+    ├── WriterError                   a worker may not write (any more)
+    │   ├── FencedError               a newer fencing token exists: this worker lost the run
+    │   └── PositionGapError          an append that would leave a hole in a run's positions
+    ├── CorruptEntryError             something stored or queued that is not ours or not readable
+    │   └── NewerVersionError         written by a newer version of this project
+    └── UnavailableError              a service did not answer in bounded time; try again
+        ├── StoreUnavailableError     Redis (or another store)
+        └── BrokerUnavailableError    the Celery broker
+
+A library's own errors are translated where they enter (`raise ... from`), so that a caller needs to
+know these classes only. Messages say what to do next.
+"""
+
+
+class AgentsError(Exception):
+    """Base of every error of this project."""
+
+
+class ConfigurationError(AgentsError):
+    """The set-up is wrong. Raised when something is built, never in the middle of a run."""
+
+
+class InvalidIdError(ConfigurationError, ValueError):
+    """An id is empty, too long, or has characters that could make it mean something else."""
+
+
+class NotDistributedError(ConfigurationError):
+    """A conversation store that lives in one process cannot be used with workers in others."""
+
+
+class AgentDefinitionError(ConfigurationError):
+    """A module or object given to a worker does not hold an agent that can be served."""
+
+
+class RequestError(AgentsError):
+    """The caller asked for something that cannot be done; nothing was stored."""
+
+
+class UnknownAgentError(RequestError):
+    """No live worker serves an agent of this name."""
+
+
+class UnknownRunError(RequestError, LookupError):
+    """There is no run with this id, or it ended so long ago that its record has expired."""
+
+
+class NoWorkerError(RequestError):
+    """No worker is alive, and the caller asked not to wait for one."""
+
+
+class ConversationBusyError(RequestError):
+    """Another run holds the conversation and the caller chose `on_busy="reject"`."""
+
+
+class IdempotencyConflictError(RequestError):
+    """An idempotency key was used before for a request with another agent or input."""
+
+
+class InvalidCursorError(RequestError, ValueError):
+    """A cursor that this store did not hand out."""
+
+
+class PayloadTooLargeError(RequestError, ValueError):
+    """An input, a metadata mapping or a message is larger than the configured limit."""
+
+
+class RunError(AgentsError):
+    """The run did not give an output."""
+
+
+class RunFailedError(RunError):
+    """The run ended `failed`; the message carries its error."""
+
+
+class RunCancelledError(RunError):
+    """The run ended `cancelled`."""
+
+
+class ResultTimeoutError(RunError, TimeoutError):
+    """The run has not ended within the time given; it goes on, and may be awaited again."""
+
+
+class WriterError(AgentsError):
+    """This worker may not write to this conversation (any more)."""
+
+
+class FencedError(WriterError):
+    """A newer fencing token exists, so another worker leads this run now; drop it at once."""
+
+
+class PositionGapError(WriterError):
+    """An append would leave a hole in the positions of a run's messages."""
+
+
+class CorruptEntryError(AgentsError, ValueError):
+    """Something in the store or on the queue is not ours or cannot be read."""
+
+
+class NewerVersionError(CorruptEntryError):
+    """An entry was written by a newer version of this project; update this process."""
+
+
+class UnavailableError(AgentsError):
+    """A service did not answer in bounded time. Trying again is safe."""
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store of conversations or runs (Redis, by default) cannot be reached."""
+
+
+class BrokerUnavailableError(UnavailableError):
+    """The Celery broker cannot be reached; the run was not accepted."""

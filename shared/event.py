@@ -1,0 +1,57 @@
+"""Events: what a watcher of one run sees besides its messages.
+
+Events live for minutes, not for ever: history is the truth, events are the running commentary.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from shared.message import Message
+from shared.run import RunStatus
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    cursor: str | None = Field(default=None, exclude=True)
+
+
+class StatusEvent(_Event):
+    """The run has a new status, or its messages were rolled back."""
+
+    type: Literal["status"] = "status"
+    status: RunStatus
+    worker_id: str | None = None
+    attempt: int = 0
+    """Which lease this is about, from 1."""
+    rolled_back: bool = False
+    created_at: datetime
+
+
+class DeltaEvent(_Event):
+    """A piece of text of the answer that the model is writing.
+
+    The pieces of one (`attempt`, `position`), in order, are the start of the message that will be
+    stored at `position`. A new attempt starts over, so a reader drops what older attempts said.
+    """
+
+    type: Literal["delta"] = "delta"
+    text: str
+    position: int
+    attempt: int
+
+
+class MessageEvent(_Event):
+    """A message was stored."""
+
+    type: Literal["message"] = "message"
+    message: Message
+
+
+StoredEvent = Annotated[StatusEvent | DeltaEvent, Field(discriminator="type")]
+RunEvent = StatusEvent | DeltaEvent | MessageEvent
+
+stored_event_adapter: TypeAdapter[StatusEvent | DeltaEvent] = TypeAdapter(StoredEvent)

@@ -1,0 +1,1 @@
+"""The run ledger: where runs are kept."""

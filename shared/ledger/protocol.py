@@ -1,0 +1,210 @@
+"""Where runs are kept: the protocol, and what every implementation guarantees."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.event import DeltaEvent, StatusEvent
+from shared.notification import Notifications
+from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What `submit` found.
+
+    Attributes:
+        run: The run, new or (under an idempotency key that was used before) the one of then.
+        is_new: Whether this call made it.
+        is_ready: Whether a worker may lease it now, so that ringing one makes sense. False while
+            other runs hold its conversation.
+        interrupted: The run that was told to stop in favour of this one, if any.
+    """
+
+    run: Run
+    is_new: bool
+    is_ready: bool
+    interrupted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """A run that a worker should be rung for."""
+
+    run_id: str
+    agent: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one worker's look around found.
+
+    Attributes:
+        reclaimed: Runs taken back from dead workers; ring somebody for each.
+        overdue: Runs of the given agents that were ready long enough and that nobody took.
+        cancelled: Runs leased by the sweeping worker that somebody asked to cancel.
+        leased: All runs that the ledger says the sweeping worker holds.
+    """
+
+    reclaimed: tuple[WakeUp, ...] = ()
+    overdue: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
+    leased: frozenset[str] = frozenset()
+
+
+class RunLedger(Protocol):
+    """Every run, its status and its outcome; who executes it; which workers live.
+
+    Guarantees of every implementation, tested by one contract suite:
+
+    - *One state change, one atomic step*; only those of `shared.run.TRANSITIONS` happen.
+    - *One active run a conversation*: of the runs of a conversation at most one is ready or
+      running; the others wait in the order of their submits (interrupting ones go first).
+    - *One lease a run*: of any number of concurrent `lease` calls one succeeds. Each success has a
+      fencing token greater than all before it in that conversation.
+    - *Nothing is lost*: a run that has not ended is found by `sweep` of a live worker that serves
+      its agent, whatever process died between whichever two steps.
+    - *Time* is the store's clock, never a caller's.
+    """
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether other processes see the same runs."""
+        ...
+
+    @property
+    def notifications(self) -> Notifications:
+        """Where a hint arrives after each change of a run."""
+        ...
+
+    def topic(self, run_id: str) -> str:
+        """The topic on which status changes and text deltas of a run are announced."""
+        ...
+
+    def control_topic(self, worker_id: str) -> str:
+        """The topic on which a worker hears the ids of its runs that shall stop."""
+        ...
+
+    async def submit(self, new: NewRun) -> Submission:
+        """Accept a run. Durable (as durable as the store) when it returns.
+
+        An idempotency key is scoped to the conversation, or to all runs that are alone.
+
+        Raises:
+            ConversationBusyError: `on_busy` is reject and the conversation is held. Nothing stored.
+            IdempotencyConflictError: The key belongs to a run with another agent or input.
+            StoreUnavailableError: No answer. It may have been accepted; submitting again with the
+                same idempotency key is safe.
+        """
+        ...
+
+    async def withdraw(self, run_id: str) -> bool:
+        """Take a run back that no worker ever leased, as if it had never been submitted.
+
+        Returns False, and changes nothing, if it was leased or has ended.
+        """
+        ...
+
+    async def get(self, run_id: str) -> Run:
+        """Read a run.
+
+        Raises:
+            UnknownRunError: There is none.
+            StoreUnavailableError: No answer.
+        """
+        ...
+
+    async def list_runs(
+        self,
+        *,
+        conversation_id: str | None = None,
+        status: Collection[RunStatus] | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Run]:
+        """Runs that pass the filters, newest first. `before` is a run id, for the next page."""
+        ...
+
+    async def list_conversations(self, *, limit: int = 50) -> list[str]:
+        """Ids of conversations that had a run, the one with the newest run first."""
+        ...
+
+    async def lease(
+        self, run_id: str, worker_id: str, *, agents: Collection[str]
+    ) -> Lease | None:
+        """Take a ready run, if nobody has and its agent is one of `agents`; None otherwise.
+
+        A refusal because of the agent makes the run overdue at once, for a worker that serves it.
+
+        Raises:
+            StoreUnavailableError: No answer. Leasing again is safe: the worker that holds a lease
+                gets the same one again.
+        """
+        ...
+
+    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+        """Store the outcome and end the lease; return the conversation's next run, now ready.
+
+        Repeating it with the same lease is harmless.
+
+        Raises:
+            FencedError: The run is not held under this lease (any more). Nothing changed.
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def hand_over(self, lease: Lease) -> WakeUp:
+        """Give a run back unfinished; it is ready again, and this does not count as a crash.
+
+        Raises:
+            FencedError: The run is not held under this lease (any more).
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def cancel(self, run_id: str) -> CancelResult:
+        """Stop a run.
+
+        One that waits and never started is cancelled at once. One that started is stopped by the
+        worker that has it or takes it next, since its conversation has to be left in good order.
+
+        Raises:
+            UnknownRunError: There is none.
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
+        """Add text deltas to the run's short-lived event log. May be dropped, never reordered."""
+        ...
+
+    async def list_events(
+        self, run_id: str, *, after: str | None = None, limit: int = 500
+    ) -> list[StatusEvent | DeltaEvent]:
+        """Events of a run behind a cursor, oldest first."""
+        ...
+
+    async def beat(self, worker: WorkerInfo) -> None:
+        """Announce that a worker lives and what it serves. Leases last `lease_s` from here."""
+        ...
+
+    async def retire(self, worker_id: str) -> None:
+        """Announce that a worker is gone. Runs it still holds are found by the next sweep."""
+        ...
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        """Workers whose heartbeat is younger than a lease."""
+        ...
+
+    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+        """Take runs back from dead workers and find what was never picked up.
+
+        `limit` bounds `Sweep.overdue` (0 for a worker that is full). Every worker sweeps; that
+        several do so at once changes nothing.
+
+        Raises:
+            StoreUnavailableError: No answer; sweeping again is safe.
+        """
+        ...

@@ -1,0 +1,220 @@
+"""Messages: what a conversation is made of, readable without any LLM library.
+
+The stored form is JSON with full field names, a discriminator on every part and a version. Stored
+names are compatibility data: they may be added to, never renamed.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+MESSAGE_VERSION: Final = 1
+"""Part of every stored message; a reader refuses greater ones."""
+
+
+def is_empty(value: object) -> bool:
+    """Whether an optional field holds nothing, so that the stored form leaves it out."""
+    return not value
+
+
+def is_none(value: object) -> bool:
+    """Whether an optional field is unset, so that the stored form leaves it out."""
+    return value is None
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class MessageKind(StrEnum):
+    """What an entry is, for filters and live views."""
+
+    MESSAGE = "message"
+    TOOL_CALL = "tool_call"
+    """An assistant's message that asks for tools (it may hold text as well)."""
+    TOOL_RESULT = "tool_result"
+    ERROR = "error"
+    """A note about a run that failed or was cancelled. People see it, models never do."""
+
+
+class ToolOutcome(StrEnum):
+    """How a tool call ended."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    """The tool raised or ran out of time; the content says so to the model."""
+    RETRY = "retry"
+    """The call was refused (bad arguments, unknown tool) and the model is asked to correct it."""
+    CANCELLED = "cancelled"
+    """The run was stopped before the tool ended; written so that the call has a result."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TextPart(_Value):
+    """Plain text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ThinkingPart(_Value):
+    """A model's reasoning, where the provider shows it."""
+
+    type: Literal["thinking"] = "thinking"
+    text: str
+
+
+class MediaPart(_Value):
+    """An image, audio, video or document: by `url`, or inline as base64 `data`."""
+
+    type: Literal["media"] = "media"
+    media_type: str
+    """A MIME type, such as ``image/png``."""
+    url: str | None = Field(default=None, exclude_if=is_none)
+    data: str | None = Field(default=None, exclude_if=is_none)
+    """Base64, standard alphabet."""
+    name: str | None = Field(default=None, exclude_if=is_none)
+
+
+class DataPart(_Value):
+    """A structured value: any JSON."""
+
+    type: Literal["data"] = "data"
+    value: JsonValue
+
+
+ContentPart = Annotated[TextPart | ThinkingPart | MediaPart | DataPart, Field(discriminator="type")]
+Content = str | tuple[ContentPart, ...]
+
+
+class ToolCall(_Value):
+    """A tool that an assistant asked for.
+
+    Ids come from the provider and are not unique, not even within one conversation: a call is known
+    by its message and its index therein.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    """JSON as the model wrote it, unchecked."""
+
+
+class Usage(_Value):
+    """Tokens, requests and tool calls that something took."""
+
+    input_tokens: int = Field(default=0, exclude_if=is_empty)
+    output_tokens: int = Field(default=0, exclude_if=is_empty)
+    cache_read_tokens: int = Field(default=0, exclude_if=is_empty)
+    cache_write_tokens: int = Field(default=0, exclude_if=is_empty)
+    requests: int = Field(default=0, exclude_if=is_empty)
+    tool_calls: int = Field(default=0, exclude_if=is_empty)
+
+    def __add__(self, other: "Usage") -> "Usage":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Usage(**{name: mine[name] + theirs[name] for name in mine})
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+
+class EngineData(_Value):
+    """What an engine needs to restore its own message exactly; nobody else looks inside."""
+
+    name: str
+    """Which engine wrote it, such as ``pydantic-ai``."""
+    version: int
+    data: JsonValue
+
+
+class Draft(_Value):
+    """A message before it has a place: what an engine yields and `submit` takes."""
+
+    role: Role
+    kind: MessageKind = MessageKind.MESSAGE
+    content: Content | None = Field(default=None, exclude_if=is_none)
+    """None only where an assistant says nothing and calls tools."""
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=is_empty)
+    tool_name: str | None = Field(default=None, exclude_if=is_none)
+    tool_call_id: str | None = Field(default=None, exclude_if=is_none)
+    outcome: ToolOutcome | None = Field(default=None, exclude_if=is_none)
+    """Of a tool result; None elsewhere."""
+    usage: Usage | None = Field(default=None, exclude_if=is_none)
+    """Of the model call that made an assistant's message."""
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=is_empty)
+    engine: EngineData | None = Field(default=None, exclude_if=is_none)
+
+    @property
+    def text(self) -> str:
+        """All text of the content, without thinking, media and data."""
+        if self.content is None:
+            return ""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+class Message(Draft):
+    """One entry of a conversation.
+
+    `id` is ``<run id>.<position>`` for a message that a run wrote, so that two writes of one message
+    have one id.
+    """
+
+    version: Literal[1] = MESSAGE_VERSION
+    id: str
+    run_id: str | None = Field(default=None, exclude_if=is_none)
+    position: int = Field(default=0, ge=0)
+    """The place among the messages of its run, from 0, without gaps."""
+    created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    cursor: str | None = Field(default=None, exclude=True)
+    """Where the store keeps it; set when read, never part of the stored form."""
+
+    @classmethod
+    def from_draft(cls, draft: Draft, *, run_id: str, position: int) -> Self:
+        """Give a draft its place in a run; the time is now (UTC)."""
+        fields: dict[str, Any] = {name: getattr(draft, name) for name in Draft.model_fields}
+        return cls.model_construct(
+            **fields,
+            version=MESSAGE_VERSION,
+            id=f"{run_id}.{position}",
+            run_id=run_id,
+            position=position,
+            created_at=datetime.now(UTC),
+            cursor=None,
+        )
+
+    def at(self, cursor: str) -> Self:
+        """The same message with the cursor under which a store keeps it."""
+        return self.model_copy(update={"cursor": cursor})
+
+
+def user_draft(content: Content) -> Draft:
+    """What a run's input becomes as its first message."""
+    return Draft(role=Role.USER, content=content)
+
+
+def tool_result_draft(
+    call: ToolCall, content: Content, *, outcome: ToolOutcome = ToolOutcome.SUCCESS
+) -> Draft:
+    """The result of `call`."""
+    return Draft(
+        role=Role.TOOL,
+        kind=MessageKind.TOOL_RESULT,
+        content=content,
+        tool_name=call.name,
+        tool_call_id=call.id,
+        outcome=outcome,
+    )

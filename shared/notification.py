@@ -1,0 +1,44 @@
+"""Notifications: "look again", pushed from whoever writes to whoever watches.
+
+A notification is a hint and the store is the truth: one may be lost, doubled or late, and nothing is
+wrong except that somebody looks a little later. So a watcher reads, waits for a hint, reads again.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+
+class Subscription(Protocol):
+    """One watcher's view of one topic."""
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until something was published since the last call returned.
+
+        Returns False when `timeout_s` passed without. A hint that arrived between two calls is
+        remembered, so a watcher that reads after subscribing and before waiting misses nothing.
+        A lost connection counts as a hint once it is back.
+        """
+        ...
+
+
+class Notifications(Protocol):
+    """Where hints come from. All subscriptions of one object share one connection."""
+
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Subscription]:
+        """Listen to `topic` for as long as the context lasts.
+
+        Entering returns once hints published from now on will arrive.
+
+        Raises:
+            StoreUnavailableError: On entering, when the service cannot be reached.
+        """
+        ...
+
+    def listen(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Every payload published to `topic` while the context lasts, in order."""
+        ...
+
+    async def aclose(self) -> None:
+        """End every subscription and give the connection back."""
+        ...

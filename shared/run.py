@@ -1,0 +1,223 @@
+"""Runs: one execution of an agent, from one input to one outcome.
+
+    queued ──► running ──► completed
+      ▲  │        │  ├───► failed
+      │  │        │  └───► cancelled
+      │  └────────┼──────► cancelled, failed
+      └───────────┘ handed over by a worker that stops, or taken back from one that died
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from shared.errors import RunCancelledError, RunFailedError
+from shared.identifier import history_id
+from shared.message import Content, Usage
+
+RUN_VERSION: Final = 1
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a run with this status will never change again."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = MappingProxyType(
+    {
+        RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
+        RunStatus.RUNNING: frozenset(
+            {RunStatus.QUEUED, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
+        ),
+        RunStatus.COMPLETED: frozenset(),
+        RunStatus.FAILED: frozenset(),
+        RunStatus.CANCELLED: frozenset(),
+    }
+)
+
+
+class BusyPolicy(StrEnum):
+    """What a `submit` to a conversation does while another run holds it."""
+
+    ENQUEUE = "enqueue"
+    """Wait; first come, first served."""
+    REJECT = "reject"
+    """Raise `ConversationBusyError`; nothing is stored."""
+    INTERRUPT = "interrupt"
+    """Cancel the active run, keep what it wrote, then go first."""
+    ROLLBACK = "rollback"
+    """Cancel the active run, remove what it wrote, then go first."""
+
+
+class CancelResult(StrEnum):
+    """What a cancel found."""
+
+    CANCELLED = "cancelled"
+    """The run was waiting and is cancelled now."""
+    REQUESTED = "requested"
+    """The run is being executed; its worker was told to stop."""
+    ALREADY_REQUESTED = "already_requested"
+    """Somebody cancelled it before; its worker is stopping it."""
+    ALREADY_ENDED = "already_ended"
+    """It had its outcome already; nothing changed."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RunError(_Value):
+    """Why a run failed or was cancelled, in words for people and a code for programs."""
+
+    code: str
+    """Snake case, such as ``model_error``, ``max_rounds``, ``time_limit``, ``worker_lost``."""
+    message: str
+
+
+class RunOptions(_Value):
+    """What the caller of `submit` may decide about a run; None leaves it to the agent's definition."""
+
+    history_size: int | None = Field(default=None, ge=1)
+    """How many messages the model sees when the run starts, its input included."""
+    save_on_iteration: bool = True
+    """False: all messages of the run are written in one atomic step at its end."""
+    time_limit_s: float | None = Field(default=None, gt=0)
+    max_rounds: int | None = Field(default=None, ge=1)
+
+
+class NewRun(_Value):
+    """What a client hands to the ledger."""
+
+    id: str
+    agent: str
+    input: Content
+    conversation_id: str | None = None
+    idempotency_key: str | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    priority: int = Field(default=5, ge=0, le=9)
+    """0 (first) to 9 (last)."""
+    on_busy: BusyPolicy = BusyPolicy.ENQUEUE
+    options: RunOptions = RunOptions()
+
+    @property
+    def history_id(self) -> str:
+        """Under which id the conversation store keeps its messages."""
+        return history_id(self.id, self.conversation_id)
+
+
+class Run(NewRun):
+    """A run as the ledger knows it. Times are UTC, by the store's clock."""
+
+    version: Literal[1] = RUN_VERSION
+    status: RunStatus = RunStatus.QUEUED
+    created_at: datetime
+    started_at: datetime | None = None
+    """When a worker first took it."""
+    finished_at: datetime | None = None
+    worker_id: str | None = None
+    """Who holds or last held the lease."""
+    fencing_token: int = 0
+    attempts: int = 0
+    """How often a worker took it: 1 for a run that nothing happened to."""
+    crashes: int = 0
+    """How often its worker died."""
+    cancel_requested: bool = False
+    rollback_requested: bool = False
+    """Its messages are removed when it stops."""
+    rounds: int = 0
+    output: JsonValue = None
+    usage: Usage = Usage()
+    error: RunError | None = None
+
+    @property
+    def outcome(self) -> "Outcome":
+        """How the run ended. Meaningful once `status.is_final`."""
+        return Outcome(
+            run_id=self.id,
+            status=self.status,
+            output=self.output,
+            usage=self.usage,
+            rounds=self.rounds,
+            error=self.error,
+        )
+
+
+class Ending(_Value):
+    """What a worker reports when it finishes a run."""
+
+    status: Literal[RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED]
+    output: JsonValue = None
+    usage: Usage = Usage()
+    rounds: int = 0
+    error: RunError | None = None
+
+
+class Outcome(_Value):
+    """How a run ended."""
+
+    run_id: str
+    status: RunStatus
+    output: JsonValue = None
+    """What the agent returned: text, or JSON for a structured output type."""
+    usage: Usage = Usage()
+    rounds: int = 0
+    error: RunError | None = None
+
+    def raise_for_status(self) -> "Outcome":
+        """Return self if the run completed.
+
+        Raises:
+            RunFailedError: It failed.
+            RunCancelledError: It was cancelled.
+        """
+        reason = f" ({self.error.code}): {self.error.message}" if self.error else "."
+        if self.status is RunStatus.FAILED:
+            raise RunFailedError(f"Run {self.run_id} failed{reason}")
+        if self.status is RunStatus.CANCELLED:
+            raise RunCancelledError(f"Run {self.run_id} was cancelled{reason}")
+        return self
+
+
+class Lease(_Value):
+    """The right of one worker to execute one run, for as long as the worker's heartbeat lasts."""
+
+    run: Run
+    worker_id: str
+    fencing_token: int
+
+
+class AgentInfo(_Value):
+    """An agent as a worker announces it."""
+
+    name: str
+    queue: str
+    model: str | None = None
+    description: str | None = None
+    tools: tuple[str, ...] = ()
+
+
+class WorkerInfo(_Value):
+    """A worker as it announces itself."""
+
+    id: str
+    hostname: str
+    pid: int
+    version: str
+    concurrency: int
+    agents: tuple[AgentInfo, ...]
+    started_at: datetime
+    active_runs: int = 0

@@ -1,0 +1,119 @@
+"""Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
+
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.conversation.protocol import DEFAULT_SIZE
+from shared.identifier import check_id
+
+
+class Settings(BaseSettings):
+    """Read from the environment when built. Clients and workers of one system share one set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTS_", frozen=True, extra="ignore", validate_default=True
+    )
+
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://localhost:6379/0"),
+        description="Redis (or Valkey) that keeps runs and conversations; rediss:// for TLS.",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="Celery's broker: redis://, rediss:// or amqp://. Unset: the same Redis.",
+    )
+    key_prefix: str = Field(
+        default="agents", description="What every Redis key and every Celery queue starts with."
+    )
+    queue_per_agent: bool = Field(
+        default=False,
+        description="One Celery queue for each agent, for workers that serve different agents.",
+    )
+
+    lease_s: float = Field(
+        default=4.0, gt=0, description="A worker that has not beaten for so long loses its runs."
+    )
+    heartbeat_s: float = Field(
+        default=1.0, gt=0, description="How often a worker beats. At most a third of the lease."
+    )
+    sweep_s: float = Field(
+        default=0.5, gt=0, description="How often a worker looks for runs that nobody works on."
+    )
+    pickup_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="A ready run that no wake-up reached after so long is picked up by a sweep.",
+    )
+    max_crashes: int = Field(
+        default=3, ge=1, description="A run whose worker died this often is failed."
+    )
+
+    concurrency: int = Field(default=200, ge=1, description="Runs in flight in a worker process.")
+    history_size: int = Field(
+        default=DEFAULT_SIZE, ge=1, description="Messages that a model sees, its input included."
+    )
+    max_rounds: int = Field(default=50, ge=1, description="Model calls in one run.")
+    time_limit_s: float = Field(
+        default=3600.0, gt=0, description="How long one lease of a run may take."
+    )
+    model_timeout_s: float = Field(default=300.0, gt=0, description="One model call.")
+    tool_timeout_s: float = Field(default=120.0, gt=0, description="One tool call.")
+    model_retries: int = Field(
+        default=5, ge=0, description="Further tries of a model call after a transient error."
+    )
+    handover_grace_s: float = Field(
+        default=5.0, ge=0, description="How long running tools may go on after SIGTERM."
+    )
+
+    run_ttl_s: float = Field(
+        default=7 * 86400.0, gt=0, description="How long an ended run can be looked up."
+    )
+    event_ttl_s: float = Field(
+        default=900.0, gt=0, description="How long status changes and text deltas can be read."
+    )
+    idempotency_ttl_s: float = Field(
+        default=86400.0, gt=0, description="How long an idempotency key is remembered."
+    )
+    max_input_bytes: int = Field(
+        default=1_000_000, ge=1, description="The largest input of a run, as JSON."
+    )
+    max_metadata_bytes: int = Field(
+        default=16_384, ge=1, description="The largest metadata of a run, as JSON."
+    )
+
+    redis_timeout_s: float = Field(
+        default=5.0, gt=0, description="Connecting to Redis and one answer of it."
+    )
+    broker_timeout_s: float = Field(
+        default=5.0, gt=0, description="Handing one wake-up to the broker."
+    )
+    remote_control: bool = Field(
+        default=False, description="Celery's remote control and events (celery inspect, Flower)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe log entry that is written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, JSON elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_id(self.key_prefix, "key prefix (AGENTS_KEY_PREFIX)")
+        if self.heartbeat_s * 3 > self.lease_s:
+            raise ValueError(
+                f"AGENTS_HEARTBEAT_S ({self.heartbeat_s}) must be at most a third of AGENTS_LEASE_S "
+                f"({self.lease_s}), or one late beat would cost a worker its runs."
+            )
+        return self
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The broker's URL, in clear: for the Celery app only, never for a log."""
+        return (self.broker_url or self.redis_url).get_secret_value()
+
+    def queue_of(self, agent: str) -> str:
+        """The Celery queue through which workers are rung for an agent's runs."""
+        return f"{self.key_prefix}.{agent}" if self.queue_per_agent else self.key_prefix

@@ -1,5 +1,6 @@
 """A backend: one consistent set of the places where runs and conversations are kept."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from shared.conversation.protocol import ConversationStore
@@ -14,6 +15,8 @@ class Backend:
 
     ledger: RunLedger
     conversations: ConversationStore
+    close: tuple[Callable[[], Awaitable[None]], ...] = ()
+    """What gives the connections back, in order."""
 
     def check_distributed(self) -> None:
         """Refuse stores that other processes cannot see.
@@ -31,8 +34,8 @@ class Backend:
 
     async def aclose(self) -> None:
         """Give all connections back."""
-        await self.conversations.notifications.aclose()
-        await self.ledger.notifications.aclose()
+        for close in self.close:
+            await close()
 
 
 def open_redis_backend(settings: Settings) -> Backend:

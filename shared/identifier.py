@@ -26,7 +26,7 @@ _RUN_ID: Final = re.compile(r"run-([0-9a-f])-[0-9a-f]{32}")
 _ALONE: Final = "~"
 
 
-def check_id(value: str, what: str) -> str:
+def check_id(value: object, what: str) -> str:
     """Return `value` when it may serve as an id.
 
     `what` names it in the error ("conversation id", "agent name").
@@ -62,7 +62,7 @@ def new_run_id(partition: int) -> str:
     return f"run-{partition:x}-{milliseconds:012x}7{secrets.randbits(76):019x}"
 
 
-def partition_of_run(run_id: str) -> int:
+def partition_of_run(run_id: object) -> int:
     """The partition that a run id names.
 
     Raises:

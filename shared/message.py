@@ -183,10 +183,10 @@ class Message(Draft):
     """Where the store keeps it; set when read, never part of the stored form."""
 
     @classmethod
-    def from_draft(cls, draft: Draft, *, run_id: str, position: int) -> Self:
+    def from_draft(cls, draft: Draft, *, run_id: str, position: int) -> "Message":
         """Give a draft its place in a run; the time is now (UTC)."""
         fields: dict[str, Any] = {name: getattr(draft, name) for name in Draft.model_fields}
-        return cls.model_construct(
+        return Message.model_construct(
             **fields,
             version=MESSAGE_VERSION,
             id=f"{run_id}.{position}",

@@ -17,7 +17,10 @@ class Subscription(Protocol):
 
         Returns False when `timeout_s` passed without. A hint that arrived between two calls is
         remembered, so a watcher that reads after subscribing and before waiting misses nothing.
-        A lost connection counts as a hint once it is back.
+        Several hints count as one. A lost connection counts as a hint once it is back.
+
+        Raises:
+            StoreUnavailableError: The notifications were closed, now or before.
         """
         ...
 
@@ -36,9 +39,15 @@ class Notifications(Protocol):
         ...
 
     def listen(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
-        """Every payload published to `topic` while the context lasts, in order."""
+        """Every payload published to `topic` while the context lasts, in order.
+
+        The iterator ends when the notifications are closed.
+
+        Raises:
+            StoreUnavailableError: On entering, when the service cannot be reached.
+        """
         ...
 
     async def aclose(self) -> None:
-        """End every subscription and give the connection back."""
+        """End every subscription and give the connection back. Closing twice is harmless."""
         ...

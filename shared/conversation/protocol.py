@@ -24,7 +24,8 @@ class Claim:
     """What a worker finds when it takes a conversation over.
 
     Attributes:
-        earlier: The newest messages of other runs, oldest first, at most as many as asked for.
+        earlier: The newest messages before this run's first, oldest first, at most as many as
+            asked for.
         own: Everything that this run wrote under earlier leases, by position.
     """
 
@@ -65,7 +66,8 @@ class ConversationStore(Protocol):
         """Become the conversation's only writer, and read what a run needs to go on.
 
         From its return on, writers with a smaller token are refused. `limit` bounds
-        `Claim.earlier` (0 or more); own messages always come whole.
+        `Claim.earlier` (0 or more); own messages always come whole, and the next position
+        follows the last of them (0 when there are none).
 
         Raises:
             FencedError: A writer with a greater token was here already.
@@ -79,12 +81,13 @@ class ConversationStore(Protocol):
         """Append `messages` in one atomic step and return their cursors, in order.
 
         With a `writer`, positions must continue the run's without a gap; messages that are stored
-        already are skipped, and their place in the answer holds the cursor they have. Without one
+        already are skipped, and their place in the answer holds the cursor they have ('' when they
+        were cleared since). A token greater than all before it counts as a claim. Without a writer
         (imports, migrations) the messages are appended as they are, whoever holds the conversation.
 
         Raises:
             FencedError: The writer's token is not the newest one. Nothing was stored.
-            PositionGapError: The first new message does not continue the run. Nothing was stored.
+            PositionGapError: The positions do not continue the run one by one. Nothing was stored.
             StoreUnavailableError: No answer. The write may have happened; with a writer,
                 repeating it is safe.
         """
@@ -104,7 +107,7 @@ class ConversationStore(Protocol):
 
         `after` and `before` are cursors and exclusive. With `after` the *first* `limit` messages
         behind it are returned, otherwise the *newest* `limit`. `limit` counts messages that pass
-        the filters. An unknown conversation is empty.
+        the filters (0 or more). An unknown conversation is empty; no roles match no message.
 
         Raises:
             InvalidCursorError: A cursor that this store did not hand out.
@@ -124,9 +127,16 @@ class ConversationStore(Protocol):
         ...
 
     async def expire(self, conversation_id: str, ttl_s: float) -> None:
-        """Forget the conversation `ttl_s` seconds from now (histories of runs that are alone)."""
+        """Forget the conversation `ttl_s` seconds from now (histories of runs that are alone).
+
+        Fencing tokens are forgotten with it.
+        """
         ...
 
     async def clear(self, conversation_id: str) -> int:
-        """Remove all messages; return how many. Cursors handed out before stay valid."""
+        """Remove all messages; return how many. Cursors handed out before stay valid.
+
+        A run that is writing goes on: its next append continues its positions. If it is claimed
+        anew before that, it finds no message of its own and starts over.
+        """
         ...

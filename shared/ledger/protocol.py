@@ -37,12 +37,26 @@ class WakeUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What `cancel` found.
+
+    Attributes:
+        result: What became of the run.
+        next: The conversation's next run when this call made it ready; ring somebody for it.
+    """
+
+    result: CancelResult
+    next: WakeUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
     """What one worker's look around found.
 
     Attributes:
-        reclaimed: Runs taken back from dead workers; ring somebody for each.
-        overdue: Runs of the given agents that were ready long enough and that nobody took.
+        reclaimed: Runs taken back from dead workers, whatever their agents; ring somebody for each.
+        overdue: Runs of the given agents that were ready long enough and that nobody took, those
+            that wait longest first. They stay overdue until somebody leases them.
         cancelled: Runs leased by the sweeping worker that somebody asked to cancel.
         leased: All runs that the ledger says the sweeping worker holds.
     """
@@ -60,12 +74,19 @@ class RunLedger(Protocol):
 
     - *One state change, one atomic step*; only those of `shared.run.TRANSITIONS` happen.
     - *One active run a conversation*: of the runs of a conversation at most one is ready or
-      running; the others wait in the order of their submits (interrupting ones go first).
+      running; the others wait in the order of their submits, those that interrupt before those
+      that do not. A run that is handed over or reclaimed stays the active one.
     - *One lease a run*: of any number of concurrent `lease` calls one succeeds. Each success has a
       fencing token greater than all before it in that conversation.
     - *Nothing is lost*: a run that has not ended is found by `sweep` of a live worker that serves
       its agent, whatever process died between whichever two steps.
+    - *A ready run is overdue* `pickup_s` after it became ready; at once, when it was asked to stop
+      or when a worker that does not serve its agent tried to lease it.
+    - *Every change of status* is a `StatusEvent` in the run's event log and a hint on its topic.
+    - *Ended runs are kept* for `run_ttl_s`, an event log for `event_ttl_s` after its last event.
     - *Time* is the store's clock, never a caller's.
+
+    What cannot be a run id is refused with `InvalidIdError`, by every method that takes one.
     """
 
     @property
@@ -89,20 +110,30 @@ class RunLedger(Protocol):
     async def submit(self, new: NewRun) -> Submission:
         """Accept a run. Durable (as durable as the store) when it returns.
 
-        An idempotency key is scoped to the conversation, or to all runs that are alone.
+        An idempotency key is scoped to the conversation, or to all runs that are alone. It is
+        forgotten after `idempotency_ttl_s`, or with its run when that goes first. A known key (or
+        the same run id) answers with the run of then, whatever `on_busy` says.
+
+        While another run holds the conversation, `on_busy` decides. Interrupting or rolling back
+        cancels an active run that never started at once; one that started is asked to stop, as by
+        `cancel`, and the new run waits for its end.
 
         Raises:
+            InvalidIdError: The run's id names another partition than its conversation lies in.
             ConversationBusyError: `on_busy` is reject and the conversation is held. Nothing stored.
             IdempotencyConflictError: The key belongs to a run with another agent or input.
-            StoreUnavailableError: No answer. It may have been accepted; submitting again with the
-                same idempotency key is safe.
+            StoreUnavailableError: No answer. It may have been accepted; submitting the same run
+                again, or another one with the same idempotency key, is safe.
         """
         ...
 
     async def withdraw(self, run_id: str) -> bool:
         """Take a run back that no worker ever leased, as if it had never been submitted.
 
-        Returns False, and changes nothing, if it was leased or has ended.
+        Its idempotency key is free again, and a next run of the conversation becomes ready (and
+        is found by a sweep). What it interrupted stays interrupted. Returns False, and changes
+        nothing, if it was leased or has ended; True if there is no such run, so that repeating it
+        is harmless.
         """
         ...
 
@@ -124,19 +155,26 @@ class RunLedger(Protocol):
         limit: int = 50,
         before: str | None = None,
     ) -> list[Run]:
-        """Runs that pass the filters, newest first. `before` is a run id, for the next page."""
+        """Runs that pass the filters, newest first. `before` is a run id, for the next page.
+
+        Newest by time of submit, to the millisecond; runs of one millisecond have some fixed order.
+
+        Raises:
+            UnknownRunError: There is no run `before`.
+            StoreUnavailableError: No answer.
+        """
         ...
 
     async def list_conversations(self, *, limit: int = 50) -> list[str]:
         """Ids of conversations that had a run, the one with the newest run first."""
         ...
 
-    async def lease(
-        self, run_id: str, worker_id: str, *, agents: Collection[str]
-    ) -> Lease | None:
+    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
         """Take a ready run, if nobody has and its agent is one of `agents`; None otherwise.
 
         A refusal because of the agent makes the run overdue at once, for a worker that serves it.
+        A worker beats before it leases: a lease of one that does not beat is reclaimed as soon as
+        it is `lease_s` old.
 
         Raises:
             StoreUnavailableError: No answer. Leasing again is safe: the worker that holds a lease
@@ -147,7 +185,10 @@ class RunLedger(Protocol):
     async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
         """Store the outcome and end the lease; return the conversation's next run, now ready.
 
-        Repeating it with the same lease is harmless.
+        Repeating it with the same lease is harmless; the first ending stays, and the next run is
+        named again until somebody leased it. The ledger takes the ending as it is: a run that
+        completes before its worker heard of a cancel or a rollback is completed. The event says
+        `rolled_back` when the run was asked to roll back and is cancelled.
 
         Raises:
             FencedError: The run is not held under this lease (any more). Nothing changed.
@@ -158,17 +199,20 @@ class RunLedger(Protocol):
     async def hand_over(self, lease: Lease) -> WakeUp:
         """Give a run back unfinished; it is ready again, and this does not count as a crash.
 
+        Repeating it is harmless until somebody leased the run again.
+
         Raises:
             FencedError: The run is not held under this lease (any more).
             StoreUnavailableError: No answer; repeating it is safe.
         """
         ...
 
-    async def cancel(self, run_id: str) -> CancelResult:
+    async def cancel(self, run_id: str) -> Cancellation:
         """Stop a run.
 
         One that waits and never started is cancelled at once. One that started is stopped by the
-        worker that has it or takes it next, since its conversation has to be left in good order.
+        worker that has it or takes it next, since its conversation has to be left in good order;
+        a worker that has it hears the run's id on its `control_topic`, and from each sweep.
 
         Raises:
             UnknownRunError: There is none.
@@ -177,13 +221,23 @@ class RunLedger(Protocol):
         ...
 
     async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
-        """Add text deltas to the run's short-lived event log. May be dropped, never reordered."""
+        """Add text deltas to the run's short-lived event log. May be dropped, never reordered.
+
+        Those of a lease that was lost are dropped.
+        """
         ...
 
     async def list_events(
         self, run_id: str, *, after: str | None = None, limit: int = 500
     ) -> list[StatusEvent | DeltaEvent]:
-        """Events of a run behind a cursor, oldest first."""
+        """Events of a run behind a cursor, oldest first, each with its `cursor`.
+
+        None, for a run that is unknown or whose log has expired.
+
+        Raises:
+            InvalidCursorError: A cursor that this store did not hand out.
+            StoreUnavailableError: No answer.
+        """
         ...
 
     async def beat(self, worker: WorkerInfo) -> None:
@@ -191,7 +245,10 @@ class RunLedger(Protocol):
         ...
 
     async def retire(self, worker_id: str) -> None:
-        """Announce that a worker is gone. Runs it still holds are found by the next sweep."""
+        """Announce that a worker is gone. Runs that it still holds are found by a sweep.
+
+        Those count as crashed, so a worker hands its runs over first.
+        """
         ...
 
     async def list_workers(self) -> list[WorkerInfo]:

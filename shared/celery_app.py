@@ -1,0 +1,87 @@
+"""The Celery app: how workers are rung.
+
+A ring is a task message with a run id. It is acknowledged as soon as a worker starts on it, so
+nothing depends on how long a broker lets a message stay unacknowledged: what must not be lost is in
+the ledger, not on the queue.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from celery import Celery
+from kombu import Queue
+
+from shared.settings import Settings
+
+WAKE_TASK: Final = "celery_agents.wake"
+"""The only task: ``wake(run_id)``. Part of the wire format between versions."""
+
+LOWEST_PRIORITY: Final = 9
+
+
+def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
+    """Build the app that clients send with and workers consume with. Nothing connects yet.
+
+    `queues` are those to consume; an app without any is for sending, and gives a broker that is
+    down up after a few quick tries instead of waiting for it as a consumer has to.
+    """
+    queues = tuple(queues)
+    app = Celery("celery_agents", broker=settings.effective_broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=False,
+        # More would be held back by a busy worker while another one is idle.
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=settings.remote_control,
+        worker_send_task_events=settings.remote_control,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=settings.broker_timeout_s,
+        broker_transport_options=_transport_options(settings, for_sending=not queues),
+        task_default_queue=settings.key_prefix,
+        task_default_exchange=settings.key_prefix,
+        task_default_routing_key=settings.key_prefix,
+        task_create_missing_queues=True,
+        task_queue_max_priority=LOWEST_PRIORITY,
+        task_queues=[build_queue(name) for name in queues] or None,
+        enable_utc=True,
+    )
+    return app
+
+
+def build_queue(name: str) -> Queue:
+    """A durable queue with priorities, declared alike by senders and consumers."""
+    return Queue(
+        name, routing_key=name, queue_arguments={"x-max-priority": LOWEST_PRIORITY}, durable=True
+    )
+
+
+def broker_priority(settings: Settings, priority: int) -> int:
+    """Translate our priority (0 first) into the broker's, since RabbitMQ serves 9 first."""
+    if settings.effective_broker_url.startswith(("redis", "valkey", "sentinel")):
+        return priority
+    return LOWEST_PRIORITY - priority
+
+
+def _transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if for_sending:
+        options |= {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
+    if settings.effective_broker_url.startswith(("redis", "valkey", "sentinel")):
+        options |= {
+            "priority_steps": list(range(LOWEST_PRIORITY + 1)),
+            "queue_order_strategy": "priority",
+            "sep": ":",
+            "global_keyprefix": f"{settings.key_prefix}:celery:",
+            "socket_connect_timeout": settings.broker_timeout_s,
+            "socket_keepalive": True,
+            "retry_on_timeout": True,
+        }
+    return options

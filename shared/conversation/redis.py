@@ -1,0 +1,232 @@
+"""Conversations in Redis: one stream each, written by scripts only."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.codec import decode_message, encode
+from shared.conversation.protocol import Claim, Writer
+from shared.errors import CorruptEntryError, FencedError, InvalidCursorError, PositionGapError
+from shared.message import Message, Role
+from shared.notification import Notifications
+from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_keys import Keys
+
+log = structlog.get_logger()
+
+_CURSOR: Final = re.compile(r"\d{1,20}-\d{1,20}")
+_PAGE: Final = 200
+"""Entries of one read, where a filter or a missing limit makes several reads necessary."""
+
+_Entry = tuple[str, dict[str, str]]
+
+
+class RedisConversationStore:
+    """See `ConversationStore`. The stream's entry ids are the cursors."""
+
+    is_distributed = True
+
+    def __init__(self, client: Redis, keys: Keys, notifications: Notifications) -> None:
+        self._client = client
+        self._keys = keys
+        self._notifications = notifications
+        self._claim, self._append, self._retract, self._clear = (
+            Script(client, script_source("conversation", name))
+            for name in ("claim", "append", "retract", "clear")
+        )
+
+    @property
+    def notifications(self) -> Notifications:
+        """Redis pub/sub."""
+        return self._notifications
+
+    def topic(self, conversation_id: str) -> str:
+        """The channel of a conversation."""
+        return self._keys.history_channel(conversation_id)
+
+    async def claim(self, conversation_id: str, writer: Writer, *, limit: int) -> Claim:
+        """Become the only writer; see `ConversationStore.claim`."""
+        answer = await self._claim(
+            self._both_keys(conversation_id), [writer.run_id, writer.fencing_token, limit]
+        )
+        _check_not_fenced(answer, conversation_id, writer)
+        earlier = [_pair(entry) for entry in reversed(answer[1])]
+        return Claim(
+            earlier=tuple(self._decoded(earlier, conversation_id)),
+            own=tuple(self._decoded([_pair(entry) for entry in answer[2]], conversation_id)),
+        )
+
+    async def append(
+        self, conversation_id: str, messages: Sequence[Message], *, writer: Writer | None = None
+    ) -> list[str]:
+        """Append, each message once; see `ConversationStore.append`."""
+        if not messages:
+            return []
+        if writer is not None:
+            _check_positions(messages, writer)
+        arguments: list[str | int] = [
+            self.topic(conversation_id),
+            writer.run_id if writer else "",
+            writer.fencing_token if writer else 0,
+        ]
+        for message in messages:
+            arguments += [
+                message.run_id or "",
+                message.position,
+                message.role.value,
+                message.kind.value,
+                encode(message),
+            ]
+        answer = await self._append(self._both_keys(conversation_id), arguments)
+        if writer is not None:
+            _check_not_fenced(answer, conversation_id, writer)
+        if answer[0] == "gap":
+            raise PositionGapError(
+                f"Run {writer.run_id if writer else None} wrote {answer[1]} messages so far; "
+                f"position {messages[0].position} would leave a gap."
+            )
+        return list(answer[1])
+
+    async def list_messages(
+        self,
+        conversation_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        after: str | None = None,
+        roles: Collection[Role] | None = None,
+        run_id: str | None = None,
+    ) -> list[Message]:
+        """Read a part of a conversation; see `ConversationStore.list_messages`."""
+        low, high = _bound(after, "-"), _bound(before, "+")
+        if run_id is not None and after is None:
+            first = await self._first_of(conversation_id, run_id)
+            if first is None:
+                return []
+            low = first
+        newest_first = after is None and limit is not None
+        found: list[Message] = []
+        while limit is None or len(found) < limit:
+            page = await self._read_page(conversation_id, low, high, newest_first)
+            for entry in page:
+                if _passes(entry, roles, run_id):
+                    found += self._decoded([entry], conversation_id)
+            if len(page) < _PAGE or _is_past_run(page, run_id):
+                break
+            if newest_first:
+                high = f"({page[-1][0]}"
+            else:
+                low = f"({page[-1][0]}"
+        if limit is not None:
+            del found[limit:]
+        return found[::-1] if newest_first else found
+
+    async def retract(self, conversation_id: str, writer: Writer) -> int:
+        """Remove what a run wrote; see `ConversationStore.retract`."""
+        answer = await self._retract(
+            self._both_keys(conversation_id),
+            [self.topic(conversation_id), writer.run_id, writer.fencing_token],
+        )
+        _check_not_fenced(answer, conversation_id, writer)
+        return int(answer[1])
+
+    async def expire(self, conversation_id: str, ttl_s: float) -> None:
+        """Forget a conversation after a while; see `ConversationStore.expire`."""
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in self._both_keys(conversation_id):
+                    pipeline.pexpire(key, int(ttl_s * 1000))
+                await pipeline.execute()
+
+    async def clear(self, conversation_id: str) -> int:
+        """Remove all messages; see `ConversationStore.clear`."""
+        return int(
+            await self._clear(self._both_keys(conversation_id), [self.topic(conversation_id)])
+        )
+
+    def _both_keys(self, conversation_id: str) -> list[str]:
+        return [self._keys.history(conversation_id), self._keys.messages(conversation_id)]
+
+    async def _first_of(self, conversation_id: str, run_id: str) -> str | None:
+        with translated_errors():
+            first: Any = await self._client.hget(
+                self._keys.history(conversation_id), f"first:{run_id}"
+            )
+        return first if first is None else str(first)
+
+    async def _read_page(
+        self, conversation_id: str, low: str, high: str, newest_first: bool
+    ) -> list[_Entry]:
+        key = self._keys.messages(conversation_id)
+        page: Any
+        with translated_errors():
+            if newest_first:
+                page = await self._client.xrevrange(key, high, low, count=_PAGE)
+            else:
+                page = await self._client.xrange(key, low, high, count=_PAGE)
+        return list(page)
+
+    def _decoded(self, entries: Sequence[_Entry], conversation_id: str) -> list[Message]:
+        """Decode entries; one that cannot be read is reported and left out."""
+        messages = []
+        for cursor, fields in entries:
+            try:
+                messages.append(decode_message(fields.get("data", ""), cursor=cursor))
+            except CorruptEntryError as error:
+                log.error(
+                    "entry.unreadable",
+                    conversation_id=conversation_id,
+                    cursor=cursor,
+                    error=type(error).__name__,
+                )
+        return messages
+
+
+def _pair(entry: Any) -> _Entry:
+    """A script's answer lists an entry's fields flat; make it what XRANGE would give."""
+    cursor, flat = entry
+    return cursor, dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _passes(entry: _Entry, roles: Collection[Role] | None, run_id: str | None) -> bool:
+    fields = entry[1]
+    return (roles is None or fields.get("role") in roles) and (
+        run_id is None or fields.get("run") == run_id
+    )
+
+
+def _is_past_run(page: Sequence[_Entry], run_id: str | None) -> bool:
+    """Whether a page, read from the run's first message on, holds another run's: runs of a
+    conversation write one after the other, so nothing of this one follows."""
+    return run_id is not None and any(fields.get("run") not in (run_id, "") for _, fields in page)
+
+
+def _bound(cursor: object, otherwise: str) -> str:
+    if cursor is None:
+        return otherwise
+    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
+        raise InvalidCursorError(
+            f"{cursor!r} is not a cursor of this store; pass the `cursor` of a message it returned."
+        )
+    return f"({cursor}"
+
+
+def _check_positions(messages: Sequence[Message], writer: Writer) -> None:
+    first = messages[0].position
+    for offset, message in enumerate(messages):
+        if message.run_id != writer.run_id or message.position != first + offset:
+            raise PositionGapError(
+                f"Messages of one append must be of run {writer.run_id} and have consecutive "
+                f"positions; found position {message.position} of run {message.run_id}."
+            )
+
+
+def _check_not_fenced(answer: Any, conversation_id: str, writer: Writer) -> None:
+    if answer[0] == "fenced":
+        raise FencedError(
+            f"Run {writer.run_id} may not write to {conversation_id} with fencing token "
+            f"{writer.fencing_token}: a newer one exists. Another worker leads the run now."
+        )

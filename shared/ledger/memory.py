@@ -1,0 +1,427 @@
+"""The run ledger in the memory of this process: for local mode and fast tests."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import dropwhile, islice
+
+from shared.errors import (
+    ConversationBusyError,
+    FencedError,
+    IdempotencyConflictError,
+    InvalidIdError,
+    UnknownRunError,
+)
+from shared.event import DeltaEvent, StatusEvent
+from shared.identifier import is_alone, partition_of_history, partition_of_run
+from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
+from shared.memory.clock import Clock, utc_now
+from shared.memory.event_log import EventLog
+from shared.memory.expiry import Expiry
+from shared.memory.notification import MemoryNotifications
+from shared.memory.waiting_line import WaitingLine
+from shared.run import (
+    TRANSITIONS,
+    BusyPolicy,
+    CancelResult,
+    Ending,
+    Lease,
+    NewRun,
+    Run,
+    RunStatus,
+    WorkerInfo,
+)
+from shared.settings import Settings
+
+_Key = tuple[str, str]
+"""An idempotency key with its scope: a conversation's id, or '' for all runs that are alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    worker: WorkerInfo
+    at: datetime
+
+
+class MemoryRunLedger:
+    """Runs of one process: the reference for what every other ledger does.
+
+    Not safe to use from several threads or event loops: between two awaits of its only loop, each
+    method is atomic because nothing else runs.
+    """
+
+    def __init__(
+        self, notifications: MemoryNotifications, settings: Settings, *, clock: Clock = utc_now
+    ) -> None:
+        self._notifications = notifications
+        self._clock = clock
+        self._lease = timedelta(seconds=settings.lease_s)
+        self._pickup = timedelta(seconds=settings.pickup_s)
+        self._runs: dict[str, Run] = {}  # in the order of their submits
+        self._lines: dict[str, WaitingLine] = defaultdict(WaitingLine)  # by history
+        self._conversations: dict[str, None] = {}  # the one with the newest run last
+        self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
+        self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
+        self._beats: dict[str, _Beat] = {}
+        self._keys: dict[_Key, str] = {}
+        self._events = EventLog(settings.event_ttl_s, clock)
+        self._ended: Expiry[str] = Expiry(settings.run_ttl_s, clock)
+        self._used_keys: Expiry[_Key] = Expiry(settings.idempotency_ttl_s, clock)
+
+    @property
+    def is_distributed(self) -> bool:
+        return False
+
+    @property
+    def notifications(self) -> MemoryNotifications:
+        return self._notifications
+
+    def topic(self, run_id: str) -> str:
+        return f"run:{run_id}"
+
+    def control_topic(self, worker_id: str) -> str:
+        return f"control:{worker_id}"
+
+    async def submit(self, new: NewRun) -> Submission:
+        if partition_of_run(new.id) != partition_of_history(new.history_id):
+            raise InvalidIdError(
+                f"The run id {new.id} names another partition than its conversation lies in; make "
+                "it with new_run_id(partition_of(conversation_id))."
+            )
+        self._forget_expired()
+        known = self._find_known(new)
+        if known is not None:
+            return Submission(run=known, is_new=False, is_ready=known.id in self._ready)
+        line = self._lines[new.history_id]
+        if line.active is not None and new.on_busy is BusyPolicy.REJECT:
+            raise ConversationBusyError(
+                f"Run {line.active} holds conversation {new.conversation_id}; wait for its end, or "
+                "submit with another on_busy policy."
+            )
+        active = line.active
+        run = self._store(new)
+        line.join(run.id, interrupts=new.on_busy in {BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
+        if active is None:
+            self._make_ready(run.id)
+        elif new.on_busy is not BusyPolicy.ENQUEUE:
+            self._stop(self._runs[active], rollback=new.on_busy is BusyPolicy.ROLLBACK)
+            return Submission(run, is_new=True, is_ready=run.id in self._ready, interrupted=active)
+        return Submission(run, is_new=True, is_ready=active is None)
+
+    async def withdraw(self, run_id: str) -> bool:
+        run = self._find(run_id)
+        if run is None:
+            return True
+        if run.status is not RunStatus.QUEUED or run.attempts > 0:
+            return False
+        self._pass_on(run)
+        self._forget(run.id)
+        return True
+
+    async def get(self, run_id: str) -> Run:
+        return self._get(run_id)
+
+    async def list_runs(
+        self,
+        *,
+        conversation_id: str | None = None,
+        status: Collection[RunStatus] | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Run]:
+        self._forget_expired()
+        newest_first = reversed(self._runs.values())
+        if before is not None:
+            self._get(before)
+            newest_first = dropwhile(lambda run: run.id != before, newest_first)
+            next(newest_first)
+        passing = (
+            run
+            for run in newest_first
+            if (conversation_id is None or run.conversation_id == conversation_id)
+            and (status is None or run.status in status)
+            and (agent is None or run.agent == agent)
+        )
+        return list(islice(passing, limit))
+
+    async def list_conversations(self, *, limit: int = 50) -> list[str]:
+        return list(islice(reversed(self._conversations), limit))
+
+    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
+        run = self._find(run_id)
+        if run is None:
+            return None
+        if run.id in self._leased.get(worker_id, ()):
+            return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
+        if run.id not in self._ready:
+            return None
+        if run.agent not in agents:
+            self._ready[run.id] = self._clock()
+            return None
+        del self._ready[run.id]
+        now = self._clock()
+        self._leased.setdefault(worker_id, {})[run.id] = now
+        run = self._move(
+            run,
+            RunStatus.RUNNING,
+            worker_id=worker_id,
+            fencing_token=self._lines[run.history_id].next_token(),
+            attempts=run.attempts + 1,
+            started_at=run.started_at or now,
+        )
+        return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
+
+    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+        run = self._find(lease.run.id)
+        if run is not None and run.status.is_final and _is_of(lease, run):
+            active = self._lines[run.history_id].active
+            return self._wake_up(active) if active in self._ready else None
+        run = self._check_held(lease)
+        return self._end(
+            run,
+            ending.status,
+            output=ending.output,
+            usage=ending.usage,
+            rounds=ending.rounds,
+            error=ending.error,
+        )
+
+    async def hand_over(self, lease: Lease) -> WakeUp:
+        run = self._find(lease.run.id)
+        if run is None or run.status is not RunStatus.QUEUED or not _is_of(lease, run):
+            self._release(self._check_held(lease))
+        return self._wake_up(lease.run.id)
+
+    async def cancel(self, run_id: str) -> Cancellation:
+        run = self._get(run_id)
+        if run.status.is_final:
+            return Cancellation(CancelResult.ALREADY_ENDED)
+        if run.cancel_requested:
+            return Cancellation(CancelResult.ALREADY_REQUESTED)
+        is_started = run.attempts > 0
+        wake_up = self._stop(run, rollback=False)
+        return Cancellation(
+            CancelResult.REQUESTED if is_started else CancelResult.CANCELLED, wake_up
+        )
+
+    async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
+        run = self._find(lease.run.id)
+        if run is None or not self._is_held(lease, run):
+            return
+        for event in events:
+            self._events.append(event)
+        self._notifications.publish(self.topic(run.id), "delta")
+
+    async def list_events(
+        self, run_id: str, *, after: str | None = None, limit: int = 500
+    ) -> list[StatusEvent | DeltaEvent]:
+        partition_of_run(run_id)
+        return self._events.read(run_id, after=after, limit=limit)
+
+    async def beat(self, worker: WorkerInfo) -> None:
+        self._beats[worker.id] = _Beat(worker, self._clock())
+
+    async def retire(self, worker_id: str) -> None:
+        self._beats.pop(worker_id, None)
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        return [beat.worker for beat in self._beats.values() if self._is_recent(beat.at)]
+
+    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+        self._forget_expired()
+        reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
+        now = self._clock()
+        overdue = sorted(
+            (due, run_id)
+            for run_id, due in self._ready.items()
+            if due <= now and self._runs[run_id].agent in agents
+        )
+        held = self._leased.get(worker_id, {})
+        return Sweep(
+            reclaimed=tuple(reclaimed),
+            overdue=tuple(run_id for _, run_id in overdue[:limit]),
+            cancelled=tuple(run_id for run_id in held if self._runs[run_id].cancel_requested),
+            leased=frozenset(held),
+        )
+
+    def _find_known(self, new: NewRun) -> Run | None:
+        """The run that this one repeats.
+
+        Raises:
+            IdempotencyConflictError: Its key belongs to another request.
+        """
+        if new.id in self._runs:
+            return self._runs[new.id]
+        key = _key_of(new)
+        known = self._runs.get(self._keys.get(key, "")) if key is not None else None
+        if known is not None and (known.agent, known.input) != (new.agent, new.input):
+            raise IdempotencyConflictError(
+                f"The idempotency key {new.idempotency_key!r} was used for run {known.id}, with "
+                "another agent or input; use a new key for a new request."
+            )
+        return known
+
+    def _store(self, new: NewRun) -> Run:
+        fields = {name: getattr(new, name) for name in NewRun.model_fields}
+        run = Run(**fields, created_at=self._clock())
+        self._runs[run.id] = run
+        key = _key_of(new)
+        if key is not None:
+            self._keys[key] = run.id
+            self._used_keys.schedule(key)
+        if run.conversation_id is not None:
+            self._conversations.pop(run.conversation_id, None)
+            self._conversations[run.conversation_id] = None
+        self._announce(run)
+        return run
+
+    def _make_ready(self, run_id: str) -> None:
+        self._ready[run_id] = self._clock() + self._pickup
+
+    def _wake_up(self, run_id: str) -> WakeUp:
+        run = self._runs[run_id]
+        return WakeUp(run_id=run.id, agent=run.agent, priority=run.priority)
+
+    def _stop(self, run: Run, *, rollback: bool) -> WakeUp | None:
+        """End a run that never started, ask any other to stop; return who comes next, if somebody."""
+        if run.attempts == 0:
+            return self._end(run, RunStatus.CANCELLED)
+        self._runs[run.id] = run.model_copy(
+            update={
+                "cancel_requested": True,
+                "rollback_requested": run.rollback_requested or rollback,
+            }
+        )
+        if run.status is RunStatus.RUNNING and run.worker_id is not None:
+            self._notifications.publish(self.control_topic(run.worker_id), run.id)
+        else:
+            # Nobody was rung for this, so the next sweep takes it.
+            self._ready[run.id] = self._clock()
+        return None
+
+    def _end(self, run: Run, status: RunStatus, **changes: object) -> WakeUp | None:
+        self._drop_lease(run)
+        self._move(run, status, finished_at=self._clock(), **changes)
+        self._ended.schedule(run.id)
+        return self._pass_on(run)
+
+    def _pass_on(self, run: Run) -> WakeUp | None:
+        """Take a run out of its conversation's line and make the next one ready."""
+        self._ready.pop(run.id, None)
+        next_id = self._lines[run.history_id].leave(run.id)
+        if next_id is None:
+            return None
+        self._make_ready(next_id)
+        return self._wake_up(next_id)
+
+    def _reclaim(self, run: Run) -> WakeUp:
+        self._release(run.model_copy(update={"crashes": run.crashes + 1}))
+        return self._wake_up(run.id)
+
+    def _release(self, run: Run) -> None:
+        self._drop_lease(run)
+        self._move(run, RunStatus.QUEUED)
+        self._make_ready(run.id)
+
+    def _drop_lease(self, run: Run) -> None:
+        if run.status is RunStatus.RUNNING and run.worker_id is not None:
+            held = self._leased[run.worker_id]
+            del held[run.id]
+            if not held:
+                del self._leased[run.worker_id]
+
+    def _move(self, run: Run, status: RunStatus, **changes: object) -> Run:
+        if status not in TRANSITIONS[run.status]:
+            raise AssertionError(f"{run.id}: {run.status} to {status}")  # a bug in this module
+        moved = run.model_copy(update={"status": status, **changes})
+        self._runs[run.id] = moved
+        self._announce(moved)
+        return moved
+
+    def _announce(self, run: Run) -> None:
+        """Tell watchers what status the run has."""
+        self._events.append(
+            StatusEvent(
+                run_id=run.id,
+                status=run.status,
+                worker_id=run.worker_id,
+                attempt=run.attempts,
+                rolled_back=run.status is RunStatus.CANCELLED and run.rollback_requested,
+                created_at=self._clock(),
+            )
+        )
+        self._notifications.publish(self.topic(run.id), run.status)
+
+    def _lost_runs(self) -> Iterator[Run]:
+        """Runs of workers that stopped beating."""
+        for worker_id, held in self._leased.items():
+            beat = self._beats.get(worker_id)
+            if beat is not None and self._is_recent(beat.at):
+                continue
+            yield from (
+                self._runs[run] for run, since in held.items() if not self._is_recent(since)
+            )
+
+    def _is_recent(self, when: datetime) -> bool:
+        return self._clock() - when < self._lease
+
+    def _is_held(self, lease: Lease, run: Run) -> bool:
+        return run.status is RunStatus.RUNNING and _is_of(lease, run)
+
+    def _check_held(self, lease: Lease) -> Run:
+        """The run as it is, if the lease is still good.
+
+        Raises:
+            FencedError: It is not.
+        """
+        run = self._find(lease.run.id)
+        if run is None or not self._is_held(lease, run):
+            raise FencedError(
+                f"Worker {lease.worker_id} does not hold run {lease.run.id} under token "
+                f"{lease.fencing_token} any more; drop it, whoever has it now goes on."
+            )
+        return run
+
+    def _get(self, run_id: str) -> Run:
+        run = self._find(run_id)
+        if run is None:
+            raise UnknownRunError(
+                f"There is no run {run_id}: it was never submitted here, or it ended so long ago "
+                "that it was forgotten (AGENTS_RUN_TTL_S)."
+            )
+        return run
+
+    def _find(self, run_id: str) -> Run | None:
+        partition_of_run(run_id)
+        self._forget_expired()
+        return self._runs.get(run_id)
+
+    def _forget_expired(self) -> None:
+        for key in self._used_keys.take_due():
+            self._keys.pop(key, None)
+        for run_id in self._ended.take_due():
+            self._forget(run_id)
+        self._events.forget_expired()
+
+    def _forget(self, run_id: str) -> None:
+        run = self._runs.pop(run_id)
+        key = _key_of(run)
+        if key is not None and self._keys.get(key) == run_id:
+            del self._keys[key]
+            self._used_keys.cancel(key)
+        if is_alone(run.history_id):
+            self._lines.pop(run.history_id, None)
+        self._events.forget(run_id)
+
+
+def _key_of(new: NewRun) -> _Key | None:
+    if new.idempotency_key is None:
+        return None
+    return (new.conversation_id or "", new.idempotency_key)
+
+
+def _is_of(lease: Lease, run: Run) -> bool:
+    """Whether the lease is the newest one of the run."""
+    return (run.worker_id, run.fencing_token) == (lease.worker_id, lease.fencing_token)

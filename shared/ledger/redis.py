@@ -1,0 +1,272 @@
+"""Runs in Redis: a hash each, changed by scripts only."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from shared.codec import encode
+from shared.errors import (
+    ConversationBusyError,
+    FencedError,
+    IdempotencyConflictError,
+    UnknownRunError,
+)
+from shared.event import DeltaEvent, StatusEvent
+from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
+from shared.ledger.redis_index import RunIndex
+from shared.ledger.redis_record import milliseconds, read_event, read_run, read_wake_up
+from shared.ledger.redis_workers import WorkerRegistry
+from shared.notification import Notifications
+from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_keys import Keys
+from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
+from shared.settings import Settings
+
+_SCRIPTS: Final = ("submit", "withdraw", "lease", "finish", "hand_over", "cancel", "publish")
+_CANCELLED: Final = Ending(status=RunStatus.CANCELLED)
+
+
+class RedisRunLedger:
+    """See `RunLedger`."""
+
+    is_distributed = True
+
+    def __init__(
+        self, client: Redis, keys: Keys, notifications: Notifications, settings: Settings
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._notifications = notifications
+        self._settings = settings
+        self._scripts = {name: Script(client, script_source("ledger", name)) for name in _SCRIPTS}
+        self._index = RunIndex(client, keys)
+        self._workers = WorkerRegistry(client, keys, settings)
+        self._event_ttl = milliseconds(settings.event_ttl_s)
+        self._run_ttl = milliseconds(settings.run_ttl_s)
+        self._pickup = milliseconds(settings.pickup_s)
+
+    @property
+    def notifications(self) -> Notifications:
+        """Redis pub/sub."""
+        return self._notifications
+
+    def topic(self, run_id: str) -> str:
+        """The channel of a run."""
+        return self._keys.run_channel(run_id)
+
+    def control_topic(self, worker_id: str) -> str:
+        """The channel of a worker."""
+        return self._keys.control_channel(worker_id)
+
+    async def submit(self, new: NewRun) -> Submission:
+        """Accept a run, once; see `RunLedger.submit`."""
+        run_key, tag = self._keys.run(new.id), self._keys.tag_of_run(new.id)
+        keys = [run_key, self._keys.conversation(new.history_id), self._idempotency_key(new)]
+        answer = await self._scripts["submit"](
+            keys,
+            [
+                tag,
+                self._keys.prefix,
+                new.id,
+                new.history_id,
+                new.conversation_id or "",
+                new.agent,
+                new.priority,
+                encode(new),
+                _digest(new),
+                new.on_busy.value,
+                milliseconds(self._settings.idempotency_ttl_s),
+                self._event_ttl,
+                self._run_ttl,
+                self._pickup,
+            ],
+        )
+        if answer[0] == "busy":
+            raise ConversationBusyError(
+                f"Run {answer[1]} holds conversation {new.conversation_id}; wait for it, or submit "
+                'with on_busy="enqueue", "interrupt" or "rollback".'
+            )
+        if answer[0] == "conflict":
+            raise IdempotencyConflictError(
+                f"The idempotency key {new.idempotency_key!r} belongs to run {answer[1]}, which has "
+                "another agent or input; use a new key for a new request."
+            )
+        return Submission(
+            run=read_run(answer[1], answer[4]),
+            is_new=answer[0] == "new",
+            is_ready=bool(answer[2]),
+            interrupted=answer[3] or None,
+        )
+
+    async def withdraw(self, run_id: str) -> bool:
+        """Take back a run that was never leased; see `RunLedger.withdraw`."""
+        try:
+            run = await self.get(run_id)
+        except UnknownRunError:
+            return True
+        answer = await self._scripts["withdraw"](
+            [self._keys.run(run_id), self._idempotency_key(run)],
+            [self._keys.tag_of_run(run_id), run_id, self._pickup],
+        )
+        return bool(answer)
+
+    async def get(self, run_id: str) -> Run:
+        """Read a run; see `RunLedger.get`."""
+        with translated_errors():
+            record: Any = await self._client.hgetall(self._keys.run(run_id))
+        if not record:
+            raise _unknown(run_id, self._settings)
+        return read_run(run_id, record)
+
+    async def list_runs(
+        self,
+        *,
+        conversation_id: str | None = None,
+        status: Collection[RunStatus] | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[Run]:
+        """Runs, newest first; see `RunLedger.list_runs`."""
+        page_before = await self.get(before) if before is not None else None
+        return await self._index.list_runs(
+            conversation_id, frozenset(status or RunStatus), agent, limit, page_before
+        )
+
+    async def list_conversations(self, *, limit: int = 50) -> list[str]:
+        """Conversations by their newest run; see `RunLedger.list_conversations`."""
+        return await self._index.list_conversations(limit)
+
+    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
+        """Take a ready run; see `RunLedger.lease`."""
+        answer = await self._scripts["lease"](
+            [self._keys.run(run_id)],
+            [self._keys.tag_of_run(run_id), run_id, worker_id, self._event_ttl, *agents],
+        )
+        if answer[0] != "leased":
+            return None
+        run = read_run(run_id, answer[1])
+        return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
+
+    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+        """Store the outcome; see `RunLedger.finish`."""
+        answer = await self._scripts["finish"](
+            [self._keys.run(lease.run.id)],
+            [
+                self._keys.tag_of_run(lease.run.id),
+                lease.run.id,
+                lease.worker_id,
+                lease.fencing_token,
+                ending.status.value,
+                encode(ending),
+                self._event_ttl,
+                self._run_ttl,
+                self._pickup,
+            ],
+        )
+        _check_held(answer, lease)
+        return read_wake_up(answer[1]) if answer[1] else None
+
+    async def hand_over(self, lease: Lease) -> WakeUp:
+        """Give a run back unfinished; see `RunLedger.hand_over`."""
+        answer = await self._scripts["hand_over"](
+            [self._keys.run(lease.run.id)],
+            [
+                self._keys.tag_of_run(lease.run.id),
+                lease.run.id,
+                lease.worker_id,
+                lease.fencing_token,
+                self._event_ttl,
+                self._pickup,
+            ],
+        )
+        _check_held(answer, lease)
+        return read_wake_up(answer[1])
+
+    async def cancel(self, run_id: str) -> Cancellation:
+        """Stop a run; see `RunLedger.cancel`."""
+        answer = await self._scripts["cancel"](
+            [self._keys.run(run_id)],
+            [
+                self._keys.tag_of_run(run_id),
+                self._keys.prefix,
+                run_id,
+                self._event_ttl,
+                self._run_ttl,
+                self._pickup,
+                encode(_CANCELLED),
+            ],
+        )
+        if answer[0] == "unknown":
+            raise _unknown(run_id, self._settings)
+        next_run = read_wake_up(answer[1]) if len(answer) > 1 and answer[1] else None
+        return Cancellation(CancelResult(answer[0]), next_run)
+
+    async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
+        """Add text deltas to the event log; see `RunLedger.publish`."""
+        arguments: list[str | int] = [
+            self.topic(lease.run.id),
+            lease.fencing_token,
+            self._event_ttl,
+        ]
+        for event in events:
+            arguments += [event.position, event.attempt, event.text]
+        await self._scripts["publish"](
+            [self._keys.run(lease.run.id), self._keys.events(lease.run.id)], arguments
+        )
+
+    async def list_events(
+        self, run_id: str, *, after: str | None = None, limit: int = 500
+    ) -> list[StatusEvent | DeltaEvent]:
+        """Events of a run; see `RunLedger.list_events`."""
+        low = f"({after}" if after is not None else "-"
+        with translated_errors():
+            entries: Any = await self._client.xrange(
+                self._keys.events(run_id), low, "+", count=limit
+            )
+        return [read_event(run_id, cursor, fields) for cursor, fields in entries]
+
+    async def beat(self, worker: WorkerInfo) -> None:
+        """Announce a worker; see `RunLedger.beat`."""
+        await self._workers.beat(worker)
+
+    async def retire(self, worker_id: str) -> None:
+        """Announce that a worker is gone; see `RunLedger.retire`."""
+        await self._workers.retire(worker_id)
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        """Live workers; see `RunLedger.list_workers`."""
+        return await self._workers.list_workers()
+
+    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+        """Take runs back from dead workers; see `RunLedger.sweep`."""
+        return await self._workers.sweep(worker_id, agents, limit)
+
+    def _idempotency_key(self, new: NewRun) -> str:
+        if new.idempotency_key is None:
+            return self._keys.run(new.id)
+        tag = self._keys.tag_of_run(new.id)
+        return self._keys.idempotency(tag, new.conversation_id or "", new.idempotency_key)
+
+
+def _digest(new: NewRun) -> str:
+    """What makes two requests under one idempotency key the same request."""
+    asked = new.model_dump_json(include={"agent", "input"})
+    return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+
+
+def _check_held(answer: Any, lease: Lease) -> None:
+    if answer[0] == "fenced":
+        raise FencedError(
+            f"Worker {lease.worker_id} holds run {lease.run.id} no longer under fencing token "
+            f"{lease.fencing_token}. Another worker leads it, or it has ended."
+        )
+
+
+def _unknown(run_id: str, settings: Settings) -> UnknownRunError:
+    return UnknownRunError(
+        f"There is no run {run_id}. Records of ended runs are kept for {settings.run_ttl_s:g} s "
+        "(AGENTS_RUN_TTL_S)."
+    )

@@ -1,0 +1,94 @@
+"""Finding runs and conversations in Redis: reads over the indexes that the scripts keep."""
+
+from collections.abc import Collection, Sequence
+
+import structlog
+from redis.asyncio import Redis
+
+from shared.errors import CorruptEntryError
+from shared.ledger.redis_record import milliseconds, read_run
+from shared.redis_client import translated_errors
+from shared.redis_keys import Keys
+from shared.run import Run, RunStatus
+
+log = structlog.get_logger()
+
+_Place = tuple[float, str]
+"""Where a run stands in a list: time of creation in ms, then id."""
+
+
+class RunIndex:
+    """Lists runs, newest first. Entries whose record has expired are passed over."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def list_runs(
+        self,
+        conversation_id: str | None,
+        statuses: Collection[RunStatus],
+        agent: str | None,
+        limit: int,
+        before: Run | None,
+    ) -> list[Run]:
+        """See `RunLedger.list_runs`."""
+        indexes = self._indexes(conversation_id, statuses)
+        place: _Place | None = None
+        if before is not None:
+            place = (milliseconds(before.created_at.timestamp()), before.id)
+        found: list[Run] = []
+        while len(found) < limit:
+            places = await self._places(indexes, limit, place)
+            if not places:
+                break
+            for run in await self._records([run_id for _, run_id in places]):
+                if run.status in statuses and (agent is None or run.agent == agent):
+                    found.append(run)
+            place = places[-1]
+        return found[:limit]
+
+    async def list_conversations(self, limit: int) -> list[str]:
+        """See `RunLedger.list_conversations`."""
+        keys = [self._keys.conversations(tag) for tag in self._keys.tags()]
+        places = await self._places(keys, limit, None)
+        return [conversation_id for _, conversation_id in places]
+
+    def _indexes(self, conversation_id: str | None, statuses: Collection[RunStatus]) -> list[str]:
+        if conversation_id is not None:
+            return [self._keys.runs(conversation_id)]
+        tags = self._keys.tags()
+        return [self._keys.status(tag, status) for tag in tags for status in statuses]
+
+    async def _places(
+        self, indexes: Sequence[str], limit: int, before: _Place | None
+    ) -> list[_Place]:
+        """The newest `limit` entries of all indexes together that stand behind `before`."""
+        highest = before[0] if before else "+inf"
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in indexes:
+                    # Entries of the very millisecond of `before` may stand on both of its sides.
+                    pipeline.zrevrangebyscore(
+                        key, highest, "-inf", start=0, num=limit + 64, withscores=True
+                    )
+                pages = await pipeline.execute()
+        places = {(float(score), member) for page in pages for member, score in page}
+        behind = [place for place in places if before is None or place < before]
+        return sorted(behind, reverse=True)[:limit]
+
+    async def _records(self, run_ids: Sequence[str]) -> list[Run]:
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for run_id in run_ids:
+                    pipeline.hgetall(self._keys.run(run_id))
+                records = await pipeline.execute()
+        runs = []
+        for run_id, record in zip(run_ids, records, strict=True):
+            if not record:
+                continue
+            try:
+                runs.append(read_run(run_id, record))
+            except CorruptEntryError as error:
+                log.error("entry.unreadable", run_id=run_id, error=type(error).__name__)
+        return runs

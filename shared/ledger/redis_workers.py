@@ -1,0 +1,108 @@
+"""Which workers live, and what the dead ones left behind."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from shared.codec import decode, encode
+from shared.errors import CorruptEntryError
+from shared.ledger.protocol import Sweep
+from shared.ledger.redis_record import milliseconds, read_wake_up
+from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_keys import Keys
+from shared.run import WorkerInfo
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+_REMEMBERED_LEASES = 20
+"""For how many leases' length a dead worker's id stays in the registry."""
+
+
+class WorkerRegistry:
+    """Heartbeats, and the sweep that acts on missing ones."""
+
+    def __init__(self, client: Redis, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._keys = keys
+        self._settings = settings
+        self._lease = milliseconds(settings.lease_s)
+        self._beat, self._live, self._sweep = (
+            Script(client, script_source("ledger", name)) for name in ("beat", "live", "sweep")
+        )
+
+    async def beat(self, worker: WorkerInfo) -> None:
+        """See `RunLedger.beat`."""
+        with translated_errors():
+            await self._client.set(self._keys.worker(worker.id), encode(worker), px=self._lease)
+        await self._beat([self._keys.workers], [worker.id, self._lease * _REMEMBERED_LEASES])
+
+    async def retire(self, worker_id: str) -> None:
+        """See `RunLedger.retire`."""
+        with translated_errors():
+            await self._client.zrem(self._keys.workers, worker_id)
+            await self._client.delete(self._keys.worker(worker_id))
+
+    async def list_workers(self) -> list[WorkerInfo]:
+        """See `RunLedger.list_workers`."""
+        live = await self._live_ids()
+        if not live:
+            return []
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for worker_id in live:
+                    pipeline.get(self._keys.worker(worker_id))
+                announced = await pipeline.execute()
+        workers = []
+        for worker_id, stored in zip(live, announced, strict=True):
+            if stored is None:
+                continue
+            try:
+                workers.append(decode(WorkerInfo, stored, where=f"The entry of worker {worker_id}"))
+            except CorruptEntryError as error:
+                log.error("entry.unreadable", worker_id=worker_id, error=str(error))
+        return workers
+
+    async def sweep(self, worker_id: str, agents: Collection[str], limit: int) -> Sweep:
+        """See `RunLedger.sweep`. Two round trips, whatever the number of partitions."""
+        live = await self._live_ids()
+        answers = await self._sweep_partitions(worker_id, live, agents, limit)
+        return Sweep(
+            reclaimed=tuple(read_wake_up(run) for answer in answers for run in answer[0]),
+            overdue=tuple(run_id for answer in answers for run_id in answer[1])[:limit],
+            cancelled=tuple(run_id for answer in answers for run_id in answer[2]),
+            leased=frozenset(run_id for answer in answers for run_id in answer[3]),
+        )
+
+    async def _live_ids(self) -> list[str]:
+        return list(await self._live([self._keys.workers], [self._lease]))
+
+    async def _sweep_partitions(
+        self, worker_id: str, live: Sequence[str], agents: Collection[str], limit: int
+    ) -> list[Any]:
+        arguments = [
+            limit,
+            self._lease,
+            milliseconds(self._settings.event_ttl_s),
+            milliseconds(self._settings.pickup_s),
+            milliseconds(self._settings.run_ttl_s),
+            len(live),
+            *live,
+            *agents,
+        ]
+        with translated_errors():
+            try:
+                return await self._call_partitions(worker_id, arguments)
+            except NoScriptError:
+                await self._client.script_load(self._sweep.source)
+                return await self._call_partitions(worker_id, arguments)
+
+    async def _call_partitions(self, worker_id: str, arguments: Sequence[Any]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for tag in self._keys.tags():
+                keys = (f"{tag}:holders", f"{tag}:leases:{worker_id}", f"{tag}:cancelling")
+                pipeline.evalsha(self._sweep.digest, len(keys), *keys, tag, *arguments)
+            return await pipeline.execute()

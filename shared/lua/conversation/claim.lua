@@ -1,0 +1,17 @@
+-- Become the only writer of a conversation and read what a run needs to go on.
+--
+-- KEYS[1]  {tag}:history:<history>
+-- KEYS[2]  {tag}:messages:<history>
+-- ARGV     1 run id, 2 fencing token, 3 how many earlier messages
+-- Answer   {'fenced'} | {'claimed', earlier entries newest first, own entries oldest first}
+
+if is_fenced(KEYS[1], ARGV[2]) then
+  return {'fenced'}
+end
+become_writer(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+local first = redis.call('HGET', KEYS[1], 'first:' .. ARGV[1])
+local earlier = {}
+if tonumber(ARGV[3]) > 0 then
+  earlier = redis.call('XREVRANGE', KEYS[2], first and ('(' .. first) or '+', '-', 'COUNT', ARGV[3])
+end
+return {'claimed', earlier, entries_of(KEYS[1], KEYS[2], ARGV[1])}

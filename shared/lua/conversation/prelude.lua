@@ -1,0 +1,37 @@
+-- Put in front of every conversation script.
+--
+-- {tag}:messages:<history>, a stream. One entry is one message; its id is the cursor.
+--   run   run id or ''     pos   position in the run     role, kind   as in the message
+--   data  the message, JSON
+-- {tag}:history:<history>, a hash:
+--   token            the greatest fencing token seen; older writers are refused
+--   writer           the run that may write               next   its next position
+--   count            messages in the stream
+--   first:<run id>   entry id of the run's first message
+
+-- Whether a writer with this token comes too late.
+local function is_fenced(history, token)
+  return tonumber(token) < tonumber(redis.call('HGET', history, 'token') or 0)
+end
+
+-- The entries that a run wrote, oldest first.
+local function entries_of(history, messages, run)
+  local first = redis.call('HGET', history, 'first:' .. run)
+  local own = {}
+  if first then
+    for _, entry in ipairs(redis.call('XRANGE', messages, first, '+')) do
+      if entry[2][1] == 'run' and entry[2][2] == run then
+        own[#own + 1] = entry
+      end
+    end
+  end
+  return own
+end
+
+-- Make a run the writer. Its positions go on where it left off.
+local function become_writer(history, messages, run, token)
+  redis.call('HSET', history, 'token', token)
+  if redis.call('HGET', history, 'writer') ~= run then
+    redis.call('HSET', history, 'writer', run, 'next', #entries_of(history, messages, run))
+  end
+end

@@ -1,0 +1,39 @@
+-- Take a ready run.
+--
+-- KEYS[1]  {tag}:run:<id>
+-- ARGV     1 tag, 2 run id, 3 worker id, 4 event_ttl_ms, 5... agents that the worker serves
+-- Answer   {'leased', record} | {'taken'} | {'unserved'} | {'unknown'}
+
+local tag, id, worker = ARGV[1], ARGV[2], ARGV[3]
+local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent', 'started')
+if not run[1] then
+  return {'unknown'}
+end
+-- The answer to this worker's lease was lost: it gets the same one again.
+if run[1] == 'running' and run[2] == worker then
+  return {'leased', redis.call('HGETALL', KEYS[1])}
+end
+local conversation = tag .. ':conversation:' .. run[3]
+if run[1] ~= 'queued' or redis.call('HGET', conversation, 'active') ~= id then
+  return {'taken'}
+end
+local now = now_ms()
+local is_served = false
+for i = 5, #ARGV do
+  is_served = is_served or ARGV[i] == run[4]
+end
+if not is_served then
+  make_ready(tag, id, now)
+  return {'unserved'}
+end
+take_from_ready(tag, id)
+local token = redis.call('HINCRBY', conversation, 'token', 1)
+redis.call('HSET', KEYS[1], 'worker', worker, 'token', token)
+redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+if not run[5] then
+  redis.call('HSET', KEYS[1], 'started', now)
+end
+redis.call('ZADD', tag .. ':leases:' .. worker, now, id)
+redis.call('SADD', tag .. ':holders', worker)
+set_status(tag, id, 'running', tonumber(ARGV[4]))
+return {'leased', redis.call('HGETALL', KEYS[1])}

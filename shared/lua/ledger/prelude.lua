@@ -1,0 +1,114 @@
+-- Put in front of every ledger script. `tag` is the hash tag of the partition; every key that a
+-- script builds starts with it, so all of them lie in the slot of the declared KEYS.
+--
+-- {tag}:run:<id>, a hash:
+--   new           what was submitted, JSON          status     queued|running|completed|failed|cancelled
+--   agent         string                            created    ms, server time
+--   history       id of its history                 started    ms, of the first lease
+--   conversation  conversation id or ''             finished   ms
+--   priority      0..9                              worker     who holds or last held the lease
+--   digest        hash of agent and input           token      fencing token of that lease
+--   cancel        '1' once asked to stop            attempts   leases so far
+--   rollback      '1' once asked to be removed      crashes    leases lost by a worker's death
+--   ending        outcome, JSON
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function run_key(tag, id)
+  return tag .. ':run:' .. id
+end
+
+-- Change the status: in the record, in the indexes and in the event log; tell watchers.
+local function set_status(tag, id, to, event_ttl_ms)
+  local key = run_key(tag, id)
+  local run = redis.call('HMGET', key, 'status', 'created', 'worker', 'attempts', 'rollback')
+  redis.call('HSET', key, 'status', to)
+  if run[1] then
+    redis.call('ZREM', tag .. ':status:' .. run[1], id)
+  end
+  redis.call('ZADD', tag .. ':status:' .. to, run[2], id)
+  local events = tag .. ':events:' .. id
+  redis.call('XADD', events, 'MAXLEN', '~', 20000, '*', 'type', 'status', 'status', to,
+    'worker', run[3] or '', 'attempt', run[4] or 0,
+    'rolled_back', to == 'cancelled' and run[5] or '0')
+  redis.call('PEXPIRE', events, event_ttl_ms)
+  redis.call('PUBLISH', tag .. ':notify:run:' .. id, to)
+end
+
+-- Let any worker that serves the agent take the run. It is overdue, so that sweeps take it without
+-- having been rung, from `due` on.
+local function make_ready(tag, id, due)
+  local agent = redis.call('HGET', run_key(tag, id), 'agent')
+  redis.call('ZADD', tag .. ':ready:' .. agent, due, id)
+end
+
+local function take_from_ready(tag, id)
+  local agent = redis.call('HGET', run_key(tag, id), 'agent')
+  redis.call('ZREM', tag .. ':ready:' .. agent, id)
+end
+
+-- What a caller needs to ring a worker for a run: {id, agent, priority}.
+local function wake_up(tag, id)
+  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'priority')
+  return {id, run[1], run[2]}
+end
+
+-- The active run of a conversation is over: the first of the waiting ones becomes active and ready.
+-- Answers its wake-up, or an empty table.
+local function pass_on(tag, history, id, now, pickup_ms)
+  local conversation = tag .. ':conversation:' .. history
+  if redis.call('HGET', conversation, 'active') ~= id then
+    return {}
+  end
+  local next = redis.call('LPOP', tag .. ':waiting:' .. history)
+  if not next then
+    redis.call('HDEL', conversation, 'active')
+    return {}
+  end
+  redis.call('HSET', conversation, 'active', next)
+  make_ready(tag, next, now + pickup_ms)
+  return wake_up(tag, next)
+end
+
+-- The run is over: outcome, expiry, and the conversation's next run (see pass_on).
+local function end_run(tag, id, to, ending, now, ttls)
+  local key = run_key(tag, id)
+  local run = redis.call('HMGET', key, 'history', 'conversation')
+  redis.call('HSET', key, 'finished', now, 'ending', ending)
+  set_status(tag, id, to, ttls.event_ms)
+  redis.call('SREM', tag .. ':cancelling', id)
+  redis.call('PEXPIRE', key, ttls.run_ms)
+  local next = pass_on(tag, run[1], id, now, ttls.pickup_ms)
+  redis.call('ZREMRANGEBYSCORE', tag .. ':runs:' .. run[1], '-inf', now - ttls.run_ms)
+  if run[2] == '' then
+    redis.call('PEXPIRE', tag .. ':conversation:' .. run[1], ttls.run_ms)
+    redis.call('PEXPIRE', tag .. ':runs:' .. run[1], ttls.run_ms)
+  end
+  return next
+end
+
+-- Ask the run's worker, or the one that takes it next, to stop it.
+local function ask_to_stop(tag, id, prefix, rollback, now)
+  local key = run_key(tag, id)
+  local run = redis.call('HMGET', key, 'status', 'worker')
+  redis.call('HSET', key, 'cancel', '1')
+  if rollback then
+    redis.call('HSET', key, 'rollback', '1')
+  end
+  redis.call('SADD', tag .. ':cancelling', id)
+  if run[1] == 'running' then
+    redis.call('PUBLISH', prefix .. ':control:' .. run[2], id)
+  else
+    make_ready(tag, id, now)
+  end
+end
+
+-- Give the lease back without an outcome.
+local function release(tag, id, worker, now, ttls)
+  redis.call('ZREM', tag .. ':leases:' .. worker, id)
+  set_status(tag, id, 'queued', ttls.event_ms)
+  make_ready(tag, id, now + ttls.pickup_ms)
+end

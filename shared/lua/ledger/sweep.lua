@@ -1,0 +1,56 @@
+-- One worker's look around in one partition.
+--
+-- KEYS[1]  {tag}:holders
+-- KEYS[2]  {tag}:leases:<sweeping worker>
+-- KEYS[3]  {tag}:cancelling
+-- ARGV     1 tag, 2 how many overdue runs to name, 3 lease_ms, 4 event_ttl_ms, 5 pickup_ms,
+--          6 run_ttl_ms, 7 n, then n ids of live workers, then the agents that the sweeper serves
+-- Answer   {reclaimed {{id, agent, priority}...}, overdue {id...}, cancelled {id...}, leased {id...}}
+
+local tag, limit, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local ttls = {event_ms = tonumber(ARGV[4]), pickup_ms = tonumber(ARGV[5])}
+local now = now_ms()
+local is_live = {}
+local agents_from = 8 + tonumber(ARGV[7])
+for i = 8, agents_from - 1 do
+  is_live[ARGV[i]] = true
+end
+
+local reclaimed = {}
+for _, worker in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local leases = tag .. ':leases:' .. worker
+  if not is_live[worker] then
+    -- The list of live workers was read a moment ago. A worker that started since may hold leases
+    -- and be missing in it, so a lease has to be older than a heartbeat may be.
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now - lease_ms)) do
+      redis.call('HINCRBY', run_key(tag, id), 'crashes', 1)
+      release(tag, id, worker, now, ttls)
+      reclaimed[#reclaimed + 1] = wake_up(tag, id)
+    end
+  end
+  if redis.call('EXISTS', leases) == 0 then
+    redis.call('SREM', KEYS[1], worker)
+  end
+end
+
+local overdue = {}
+for i = agents_from, #ARGV do
+  local left = limit - #overdue
+  if left > 0 then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. ':ready:' .. ARGV[i], '-inf', now, 'LIMIT', 0, left)) do
+      overdue[#overdue + 1] = id
+    end
+  end
+end
+
+local cancelled = {}
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+  if redis.call('ZSCORE', KEYS[2], id) then
+    cancelled[#cancelled + 1] = id
+  end
+end
+
+for _, status in ipairs({'completed', 'failed', 'cancelled'}) do
+  redis.call('ZREMRANGEBYSCORE', tag .. ':status:' .. status, '-inf', now - 2 * tonumber(ARGV[6]))
+end
+return {reclaimed, overdue, cancelled, redis.call('ZRANGE', KEYS[2], 0, -1)}

@@ -1,0 +1,41 @@
+"""The runs of one conversation that have not ended: one is active, the others wait."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+
+
+@dataclass(slots=True)
+class WaitingLine:
+    """Which run of a conversation is active, who comes next, and the newest fencing token.
+
+    Attributes:
+        active: The run that is ready or running; None while the conversation is free.
+    """
+
+    active: str | None = None
+    _interrupting: deque[str] = field(default_factory=deque)
+    _waiting: deque[str] = field(default_factory=deque)
+    _tokens: count[int] = field(default_factory=lambda: count(1))
+
+    def join(self, run_id: str, *, interrupts: bool) -> None:
+        """Stand in line: active at once where nobody is, else behind all of the same kind."""
+        if self.active is None:
+            self.active = run_id
+        else:
+            (self._interrupting if interrupts else self._waiting).append(run_id)
+
+    def leave(self, run_id: str) -> str | None:
+        """Step out of the line. Returns the run that became active through this, if one did."""
+        if self.active != run_id:
+            for line in (self._interrupting, self._waiting):
+                if run_id in line:
+                    line.remove(run_id)
+            return None
+        line = self._interrupting or self._waiting
+        self.active = line.popleft() if line else None
+        return self.active
+
+    def next_token(self) -> int:
+        """A fencing token greater than all before it."""
+        return next(self._tokens)

@@ -1,0 +1,110 @@
+"""The connection to Redis: time-outs, errors, scripts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+
+from shared.errors import ConfigurationError, StoreUnavailableError
+from shared.settings import Settings
+
+COMMAND_CONNECTIONS: Final = 32
+"""Connections for commands of one process. A caller that finds none free waits for one; redis-py's
+own pool would raise at its 101st connection instead."""
+
+_TEMPORARY: Final = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
+                     "MISCONF", "BUSY")  # fmt: skip
+"""What a server says that cannot serve a command now and may be able to later."""
+
+
+def connect(settings: Settings) -> Redis:
+    """A client for commands. Nothing connects before its first command.
+
+    Raises:
+        ConfigurationError: The URL is not one of Redis.
+    """
+    return Redis(connection_pool=_pool(settings, settings.redis_timeout_s, COMMAND_CONNECTIONS))
+
+
+def connect_for_listening(settings: Settings) -> Redis:
+    """A client for one long-lived pub/sub connection, whose reads wait for as long as it takes."""
+    return Redis(connection_pool=_pool(settings, None, 2))
+
+
+def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> BlockingConnectionPool:
+    try:
+        return BlockingConnectionPool.from_url(
+            settings.redis_url.get_secret_value(),
+            max_connections=size,
+            timeout=settings.redis_timeout_s,
+            socket_connect_timeout=settings.redis_timeout_s,
+            # redis-py would cut a read after 5 s by itself, whatever it waits for.
+            socket_timeout=read_timeout_s,
+            socket_keepalive=True,
+            # A retry inside the library would repeat a script whose answer was lost without anybody
+            # knowing; the callers here know which of theirs may be repeated.
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            f"AGENTS_REDIS_URL is not a Redis URL ({error}); it looks like redis://host:6379/0."
+        ) from error
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn redis-py's errors into this project's."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise ConfigurationError(
+            f"Redis refused these credentials ({error}); check user and password in "
+            "AGENTS_REDIS_URL and the user's ACL."
+        ) from error
+    except ResponseError as error:
+        if not str(error).startswith(_TEMPORARY):
+            raise
+        raise StoreUnavailableError(f"Redis cannot serve this now: {error}") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailableError(
+            f"Redis did not answer ({type(error).__name__}: {error}). Check that it runs and "
+            "AGENTS_REDIS_URL; trying again is safe."
+        ) from error
+
+
+class Script:
+    """One Lua script, sent by its digest and in full only to a server that does not know it yet."""
+
+    def __init__(self, client: Redis, source: str) -> None:
+        self._client = client
+        self.source = source
+        self.digest = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
+        """Run it. Raises `StoreUnavailableError` when there was no answer."""
+        with translated_errors():
+            try:
+                return await self._client.evalsha(self.digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self._client.eval(self.source, len(keys), *keys, *arguments)
+
+
+@cache
+def script_source(folder: str, name: str) -> str:
+    """The text of ``shared/lua/<folder>/<name>.lua`` behind its folder's prelude."""
+    home = files("shared") / "lua" / folder
+    return f"{(home / 'prelude.lua').read_text()}\n{(home / f'{name}.lua').read_text()}"

@@ -1,0 +1,102 @@
+"""Every Redis key and channel: name, type, lifetime and purpose.
+
+All keys of one partition carry one hash tag, ``{<prefix>:<partition>}``, and all keys of one
+conversation and its runs lie in one partition: so each state change can be one atomic script, on
+Redis Cluster too. The tag is followed by a fixed word and then by at most one caller's id, at the
+end, so that no id can name another one's key.
+
+    {p:3}:run:<run id>             hash    run_ttl_s after its end   a run's record
+    {p:3}:conversation:<history>   hash    for ever (alone: run_ttl) active run, last fencing token
+    {p:3}:waiting:<history>        list    while runs wait           run ids, next one first
+    {p:3}:runs:<history>           zset    as the conversation       run ids by time of creation
+    {p:3}:conversations            zset    for ever                  conversation ids by last run
+    {p:3}:status:<status>          zset    pruned after run_ttl_s    run ids by time of creation
+    {p:3}:ready:<agent>            zset    while runs are ready      run ids by time they are overdue
+    {p:3}:leases:<worker id>       zset    while leases exist        run ids by time of the lease
+    {p:3}:holders                  set     while leases exist        workers that hold leases here
+    {p:3}:cancelling               set     while runs are stopping   run ids asked to stop
+    {p:3}:events:<run id>          stream  event_ttl_s               status changes, text deltas
+    {p:3}:idempotency:<hash>:<id>  string  idempotency_ttl_s         the run of an idempotency key
+    {p:3}:messages:<history>       stream  for ever (alone: run_ttl) the conversation's messages
+    {p:3}:history:<history>        hash    as its messages           writer, fencing token, counts
+    p:workers                      zset    for ever                  workers by last heartbeat
+    p:worker:<worker id>           string  a lease                   what a worker announced
+
+    {p:3}:notify:run:<run id>        channel   a run's status or events changed
+    {p:3}:notify:history:<history>   channel   a conversation's messages changed
+    p:control:<worker id>            channel   ids of runs that a worker shall stop
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from shared.identifier import PARTITIONS, partition_of_history, partition_of_run
+from shared.run import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Builds the names above for one prefix."""
+
+    prefix: str
+
+    def tag(self, partition: int) -> str:
+        """What every key of a partition starts with."""
+        return f"{{{self.prefix}:{partition:x}}}"
+
+    def tags(self) -> list[str]:
+        """The tags of all partitions."""
+        return [self.tag(partition) for partition in range(PARTITIONS)]
+
+    def tag_of_run(self, run_id: str) -> str:
+        """The tag of a run; raises `InvalidIdError` for what is not a run id."""
+        return self.tag(partition_of_run(run_id))
+
+    def tag_of_history(self, history: str) -> str:
+        """The tag of a conversation, or of the history of a run that is alone."""
+        return self.tag(partition_of_history(history))
+
+    def run(self, run_id: str) -> str:
+        return f"{self.tag_of_run(run_id)}:run:{run_id}"
+
+    def events(self, run_id: str) -> str:
+        return f"{self.tag_of_run(run_id)}:events:{run_id}"
+
+    def conversation(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:conversation:{history}"
+
+    def runs(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:runs:{history}"
+
+    def messages(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:messages:{history}"
+
+    def history(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:history:{history}"
+
+    def idempotency(self, tag: str, scope: str, key: str) -> str:
+        """The caller's key is hashed, since it may hold anything and be long."""
+        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        return f"{tag}:idempotency:{digest}:{scope}"
+
+    def status(self, tag: str, status: RunStatus) -> str:
+        return f"{tag}:status:{status.value}"
+
+    def conversations(self, tag: str) -> str:
+        return f"{tag}:conversations"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}:workers"
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.prefix}:worker:{worker_id}"
+
+    def run_channel(self, run_id: str) -> str:
+        return f"{self.tag_of_run(run_id)}:notify:run:{run_id}"
+
+    def history_channel(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:notify:history:{history}"
+
+    def control_channel(self, worker_id: str) -> str:
+        return f"{self.prefix}:control:{worker_id}"

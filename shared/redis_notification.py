@@ -1,0 +1,180 @@
+"""Notifications over Redis pub/sub: one connection for all topics of a process."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from shared.errors import StoreUnavailableError
+
+log = structlog.get_logger()
+
+IDLE_S: Final = 10.0
+"""After so long without a word the connection is pinged, and after as long again it is given up."""
+
+RECONNECTED: Final = ""
+"""The payload that listeners get when something may have been missed."""
+
+
+class _Listener:
+    """One subscriber of one topic."""
+
+    def __init__(self) -> None:
+        self.hint = asyncio.Event()
+        self.payloads: asyncio.Queue[str] | None = None
+
+    def hear(self, payload: str) -> None:
+        self.hint.set()
+        if self.payloads is not None:
+            self.payloads.put_nowait(payload)
+
+    async def wait(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.hint.wait()
+        except TimeoutError:
+            return False
+        self.hint.clear()
+        return True
+
+
+class RedisNotifications:
+    """See `Notifications`. A topic is a pub/sub channel.
+
+    One task owns the connection. When it breaks, the task opens another one, for ever, subscribes
+    to everything that has a listener and gives each a hint, since something may have been
+    published meanwhile.
+    """
+
+    def __init__(self, client: Redis, *, keep_alive_topic: str, timeout_s: float) -> None:
+        self._client = client
+        self._keep_alive_topic = keep_alive_topic
+        self._timeout_s = timeout_s
+        self._listeners: defaultdict[str, set[_Listener]] = defaultdict(set)
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._pubsub: PubSub | None = None
+        """The live connection; None while there is none."""
+        self._reader: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str) -> AsyncGenerator[_Listener, None]:
+        """Listen to a topic; see `Notifications.subscribe`."""
+        listener = _Listener()
+        await self._add(topic, listener)
+        try:
+            yield listener
+        finally:
+            await self._remove(topic, listener)
+
+    @asynccontextmanager
+    async def listen(self, topic: str) -> AsyncGenerator[AsyncIterator[str], None]:
+        """Every payload of a topic; an empty one means that some may have been missed."""
+        listener = _Listener()
+        listener.payloads = asyncio.Queue()
+        await self._add(topic, listener)
+        try:
+            yield _payloads(listener.payloads)
+        finally:
+            await self._remove(topic, listener)
+
+    async def aclose(self) -> None:
+        """End the reader and give the connection back."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait([reader])
+        await self._client.aclose()
+
+    async def _add(self, topic: str, listener: _Listener) -> None:
+        self._listeners[topic].add(listener)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._serve(), name="notifications")
+        confirmed = self._confirmed.get(topic)
+        try:
+            if confirmed is None:
+                confirmed = self._confirmed[topic] = asyncio.Event()
+                await self._tell("subscribe", topic)
+            async with asyncio.timeout(self._timeout_s):
+                await confirmed.wait()
+        except TimeoutError as error:
+            await self._remove(topic, listener)
+            raise StoreUnavailableError(
+                f"Redis confirmed no subscription within {self._timeout_s:g} s. Check that it runs "
+                "and AGENTS_REDIS_URL; trying again is safe."
+            ) from error
+        except BaseException:
+            await self._remove(topic, listener)
+            raise
+
+    async def _remove(self, topic: str, listener: _Listener) -> None:
+        self._listeners[topic].discard(listener)
+        if not self._listeners[topic]:
+            del self._listeners[topic]
+            self._confirmed.pop(topic, None)
+            await self._tell("unsubscribe", topic)
+
+    async def _tell(self, command: str, topic: str) -> None:
+        """Send a (un)subscribe. Without a connection nothing is lost: the next one starts from
+        the listeners that there are then."""
+        if self._pubsub is None:
+            return
+        try:
+            await getattr(self._pubsub, command)(topic)
+        except (RedisError, OSError) as error:
+            log.debug("notifications.command_failed", command=command, error=str(error))
+
+    async def _serve(self) -> None:
+        """Keep a connection open and hand out what arrives. Ends only by being cancelled."""
+        delay_s = 0.1
+        while True:
+            pubsub = self._client.pubsub()
+            try:
+                await pubsub.subscribe(self._keep_alive_topic, *self._listeners)
+                self._pubsub = pubsub
+                self._hint_all()
+                delay_s = 0.1
+                await self._read(pubsub)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("notifications.disconnected", error=str(error), retry_s=delay_s)
+            finally:
+                self._pubsub = None
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, 2.0)
+
+    async def _read(self, pubsub: PubSub) -> None:
+        is_pinged = False
+        while True:
+            entry = await pubsub.get_message(timeout=IDLE_S)
+            if entry is not None:
+                is_pinged = False
+                self._hand_out(entry)
+            elif is_pinged:
+                raise TimeoutError(f"no answer to a ping for {IDLE_S:g} s")
+            else:
+                is_pinged = True
+                await pubsub.ping()
+
+    def _hint_all(self) -> None:
+        for listeners in list(self._listeners.values()):
+            for listener in list(listeners):
+                listener.hear(RECONNECTED)
+
+    def _hand_out(self, entry: dict[str, Any]) -> None:
+        topic = entry["channel"]
+        if entry["type"] == "subscribe" and topic in self._confirmed:
+            self._confirmed[topic].set()
+        elif entry["type"] == "message":
+            for listener in list(self._listeners.get(topic, ())):
+                listener.hear(entry["data"])
+
+
+async def _payloads(queue: "asyncio.Queue[str]") -> AsyncIterator[str]:
+    while True:
+        yield await queue.get()

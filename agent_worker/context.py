@@ -29,8 +29,11 @@ class ToolContext:
     tool_call_id: str
     """From the provider; not unique. Use `idempotency_key` to tell calls apart."""
     idempotency_key: str
-    """``<run id>.<position of the assistant's message>.<index of the call>``. The same when the call
-    is executed again because a worker died under it, so a payment or an e-mail can be sent once."""
+    """``<run id>.<position of the assistant's message>.<index of the call>``.
+
+    The same when the call is executed again because a worker died under it, so that a payment or
+    an e-mail can be sent once.
+    """
 
 
 _run: ContextVar[RunInfo] = ContextVar("agent_worker_run")

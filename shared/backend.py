@@ -39,7 +39,7 @@ class Backend:
 
 
 def open_redis_backend(settings: Settings) -> Backend:
-    """Runs and conversations in the Redis of the settings. Nothing connects before the first use."""
+    """Runs and conversations in the Redis of the settings; connects on first use."""
     from shared.redis_backend import build_redis_backend
 
     return build_redis_backend(settings)

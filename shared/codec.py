@@ -1,5 +1,7 @@
-"""Between values and their stored form. Everything that comes from a store or the queue enters here,
-and whatever is not ours leaves as one named error."""
+"""Between values and their stored form.
+
+Whatever comes from a store or the queue enters here; what is not ours leaves as one named error.
+"""
 
 import json
 from typing import TypeVar

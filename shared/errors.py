@@ -8,7 +8,7 @@
     ├── RequestError                  the caller asked for something that cannot be done
     │   ├── UnknownAgentError         no live worker serves the agent
     │   ├── UnknownRunError           no run with this id (or it was kept long enough and is gone)
-    │   ├── NoWorkerError             no live worker at all, and the caller asked not to wait for one
+    │   ├── NoWorkerError             no live worker, and the caller asked not to wait for one
     │   ├── ConversationBusyError     `on_busy="reject"` and another run holds the conversation
     │   ├── IdempotencyConflictError  one idempotency key, two different requests
     │   ├── InvalidCursorError        a cursor that this store did not hand out

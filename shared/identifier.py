@@ -1,9 +1,9 @@
 """Ids: what they look like, who makes them, and which ones are refused.
 
-An id ends up in Redis keys, channel names, file names and URLs. The rule is one for all of them: 1 to
-200 characters, letters, digits and ``. _ : @ - + =``, and it starts and ends with a letter or a digit.
-So there is no separator to escape with, no `..`, no braces that could move a key to another Redis
-Cluster slot, and no white space or control character.
+An id ends up in Redis keys, channel names, file names and URLs. One rule holds for all of them: 1
+to 200 characters, letters, digits and ``. _ : @ - + =``, and it starts and ends with a letter or a
+digit. So there is no separator to escape with, no `..`, no braces that could move a key to another
+Redis Cluster slot, and no white space or control character.
 """
 
 import hashlib

@@ -1,21 +1,20 @@
 """Logging: one stream of events, JSON for machines, readable lines on a terminal.
 
-An entry is an event name and keys, never a built sentence. The ids of the run that is being executed
+An entry is an event name and keys, never a built sentence. The ids of the run being executed
 (`run_id`, `conversation_id`, `worker_id`, `fencing_token`) are bound once with structlog's
 contextvars and appear in each entry. Message bodies and secrets are never logged.
 """
 
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 from structlog.types import Processor
 
 from shared.settings import Settings
 
-_QUIET = {"celery": logging.WARNING, "kombu": logging.WARNING, "httpx": logging.WARNING,
-          "httpx2": logging.WARNING, "openai": logging.WARNING, "asyncio": logging.WARNING}  # fmt: skip
+_QUIET: Final = ("celery", "kombu", "httpx", "httpx2", "openai", "asyncio")
 """Libraries whose informational entries would drown ours; their warnings stay."""
 
 
@@ -40,15 +39,17 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _name_foreign_logger],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-            + _renderers(as_json, colors=target.isatty()),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(as_json=as_json, colors=target.isatty()),
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name, least in _QUIET.items():
-        logging.getLogger(name).setLevel(max(level, least))
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
 def _configure_structlog(shared: list[Processor], level: int) -> None:
@@ -60,7 +61,7 @@ def _configure_structlog(shared: list[Processor], level: int) -> None:
     )
 
 
-def _renderers(as_json: bool, *, colors: bool) -> list[Processor]:
+def _renderers(*, as_json: bool, colors: bool) -> list[Processor]:
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [structlog.dev.ConsoleRenderer(colors=colors)]

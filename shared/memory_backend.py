@@ -17,4 +17,5 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
     return Backend(
         ledger=MemoryRunLedger(notifications, settings, clock=clock),
         conversations=MemoryConversationStore(notifications, clock=clock),
+        close=(notifications.aclose,),
     )

@@ -169,8 +169,8 @@ class Draft(_Value):
 class Message(Draft):
     """One entry of a conversation.
 
-    `id` is ``<run id>.<position>`` for a message that a run wrote, so that two writes of one message
-    have one id.
+    `id` is ``<run id>.<position>`` for a message that a run wrote, so that two writes of one
+    message have one id.
     """
 
     version: Literal[1] = MESSAGE_VERSION

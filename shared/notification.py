@@ -1,7 +1,8 @@
 """Notifications: "look again", pushed from whoever writes to whoever watches.
 
-A notification is a hint and the store is the truth: one may be lost, doubled or late, and nothing is
-wrong except that somebody looks a little later. So a watcher reads, waits for a hint, reads again.
+A notification is a hint and the store is the truth: one may be lost, doubled or late, and nothing
+is wrong except that somebody looks a little later. So a watcher reads, waits for a hint, and reads
+again.
 """
 
 from collections.abc import AsyncIterator
@@ -41,7 +42,8 @@ class Notifications(Protocol):
     def listen(self, topic: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Every payload published to `topic` while the context lasts, in order.
 
-        The iterator ends when the notifications are closed.
+        An empty payload means that some may have been missed, after a lost connection. The
+        iterator ends when the notifications are closed.
 
         Raises:
             StoreUnavailableError: On entering, when the service cannot be reached.

@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 
 def build_redis_backend(settings: Settings) -> Backend:
-    """Runs and conversations in the Redis of the settings. Nothing connects before the first use."""
+    """Runs and conversations in the Redis of the settings; connects on first use."""
     keys = Keys(settings.key_prefix)
     client = connect(settings)
     notifications = RedisNotifications(

@@ -25,8 +25,10 @@ COMMAND_CONNECTIONS: Final = 32
 """Connections for commands of one process. A caller that finds none free waits for one; redis-py's
 own pool would raise at its 101st connection instead."""
 
-_TEMPORARY: Final = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS",
-                     "MISCONF", "BUSY")  # fmt: skip
+_TEMPORARY: Final = (
+    *("OOM", "MISCONF", "BUSY", "LOADING", "READONLY"),
+    *("MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"),
+)
 """What a server says that cannot serve a command now and may be able to later."""
 
 

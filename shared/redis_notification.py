@@ -120,8 +120,10 @@ class RedisNotifications:
             await self._tell("unsubscribe", topic)
 
     async def _tell(self, command: str, topic: str) -> None:
-        """Send a (un)subscribe. Without a connection nothing is lost: the next one starts from
-        the listeners that there are then."""
+        """Send a (un)subscribe, if there is a connection.
+
+        Otherwise nothing is lost: the next one starts from the listeners that there are then.
+        """
         if self._pubsub is None:
             return
         try:

@@ -1,10 +1,8 @@
 """Runs: one execution of an agent, from one input to one outcome.
 
-    queued ──► running ──► completed
-      ▲  │        │  ├───► failed
-      │  │        │  └───► cancelled
-      │  └────────┼──────► cancelled, failed
-      └───────────┘ handed over by a worker that stops, or taken back from one that died
+queued   ──►  running, cancelled, failed
+running  ──►  completed, failed, cancelled
+running  ──►  queued    handed over by a worker that stops, or taken back from one that died
 """
 
 from collections.abc import Mapping
@@ -20,6 +18,9 @@ from shared.identifier import history_id
 from shared.message import Content, Usage
 
 RUN_VERSION: Final = 1
+
+DEFAULT_HISTORY_SIZE: Final = 20
+"""How many messages a model sees of a conversation unless somebody says otherwise."""
 
 
 class RunStatus(StrEnum):
@@ -89,7 +90,7 @@ class RunError(_Value):
 
 
 class RunOptions(_Value):
-    """What the caller of `submit` may decide about a run; None leaves it to the agent's definition."""
+    """What the caller of `submit` may decide about a run; None leaves it to the agent."""
 
     history_size: int | None = Field(default=None, ge=1)
     """How many messages the model sees when the run starts, its input included."""

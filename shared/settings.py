@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.conversation.protocol import DEFAULT_SIZE
 from shared.identifier import check_id
+from shared.run import DEFAULT_HISTORY_SIZE
 
 
 class Settings(BaseSettings):
@@ -52,7 +52,9 @@ class Settings(BaseSettings):
 
     concurrency: int = Field(default=200, ge=1, description="Runs in flight in a worker process.")
     history_size: int = Field(
-        default=DEFAULT_SIZE, ge=1, description="Messages that a model sees, its input included."
+        default=DEFAULT_HISTORY_SIZE,
+        ge=1,
+        description="Messages that a model sees, its input included.",
     )
     max_rounds: int = Field(default=50, ge=1, description="Model calls in one run.")
     time_limit_s: float = Field(
@@ -104,8 +106,8 @@ class Settings(BaseSettings):
         check_id(self.key_prefix, "key prefix (AGENTS_KEY_PREFIX)")
         if self.heartbeat_s * 3 > self.lease_s:
             raise ValueError(
-                f"AGENTS_HEARTBEAT_S ({self.heartbeat_s}) must be at most a third of AGENTS_LEASE_S "
-                f"({self.lease_s}), or one late beat would cost a worker its runs."
+                f"AGENTS_HEARTBEAT_S ({self.heartbeat_s}) must be at most a third of "
+                f"AGENTS_LEASE_S ({self.lease_s}), or a late beat would cost a worker its runs."
             )
         return self
 

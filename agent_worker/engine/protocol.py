@@ -1,5 +1,7 @@
-"""The engine: what runs the agent loop. The durable part above it knows no LLM library; an engine knows
-no Redis, no Celery and no other run."""
+"""The engine: what runs the agent loop.
+
+The durable part above it knows no LLM library; an engine knows no Redis, no Celery, no other run.
+"""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last thing an engine yields. `rounds` and `usage` are of the whole run, `own` included."""
+    """The last thing an engine yields; `rounds` and `usage` are of the whole run."""
 
     output: JsonValue
     usage: Usage

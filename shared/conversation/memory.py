@@ -216,13 +216,14 @@ def _known_cursors(log: _Log, messages: Sequence[Message], writer: Writer) -> li
     known: list[str] = []
     expected = log.next_position
     for message in messages:
-        if message.position < log.next_position == expected:
+        if message.position < log.next_position == expected and message.run_id == writer.run_id:
             known.append(cursors.get(message.position, ""))
-        elif message.position == expected:
+        elif message.position == expected and message.run_id == writer.run_id:
             expected += 1
         else:
             raise PositionGapError(
-                f"Run {writer.run_id} appends position {message.position}, but {expected} comes "
-                "next; claim the conversation again and continue from what it holds."
+                f"Run {writer.run_id} appends position {message.position} of run {message.run_id}, "
+                f"but its own position {expected} comes next; claim the conversation again and "
+                "continue from what it holds."
             )
     return known

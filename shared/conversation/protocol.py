@@ -7,9 +7,6 @@ from typing import Protocol
 from shared.message import Message, Role
 from shared.notification import Notifications
 
-DEFAULT_SIZE = 20
-"""How many messages a model sees of a conversation unless somebody says otherwise."""
-
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -80,14 +77,15 @@ class ConversationStore(Protocol):
     ) -> list[str]:
         """Append `messages` in one atomic step and return their cursors, in order.
 
-        With a `writer`, positions must continue the run's without a gap; messages that are stored
-        already are skipped, and their place in the answer holds the cursor they have ('' when they
-        were cleared since). A token greater than all before it counts as a claim. Without a writer
-        (imports, migrations) the messages are appended as they are, whoever holds the conversation.
+        With a `writer`, all messages are of its run, and their positions go up one by one and
+        continue what the run wrote; messages that are stored already are skipped, and their place
+        in the answer holds the cursor they have ('' when they were cleared since). A token greater
+        than all before it counts as a claim. Without a writer (imports, migrations) the messages
+        are appended as they are, whoever holds the conversation.
 
         Raises:
             FencedError: The writer's token is not the newest one. Nothing was stored.
-            PositionGapError: The positions do not continue the run one by one. Nothing was stored.
+            PositionGapError: The messages do not continue the run. Nothing was stored.
             StoreUnavailableError: No answer. The write may have happened; with a writer,
                 repeating it is safe.
         """

@@ -110,7 +110,7 @@ class RedisConversationStore:
         newest_first = after is None and limit is not None
         found: list[Message] = []
         while limit is None or len(found) < limit:
-            page = await self._read_page(conversation_id, low, high, newest_first)
+            page = await self._read_page(conversation_id, low, high, newest_first=newest_first)
             for entry in page:
                 if _passes(entry, roles, run_id):
                     found += self._decoded([entry], conversation_id)
@@ -158,7 +158,7 @@ class RedisConversationStore:
         return first if first is None else str(first)
 
     async def _read_page(
-        self, conversation_id: str, low: str, high: str, newest_first: bool
+        self, conversation_id: str, low: str, high: str, *, newest_first: bool
     ) -> list[_Entry]:
         key = self._keys.messages(conversation_id)
         page: Any
@@ -199,8 +199,10 @@ def _passes(entry: _Entry, roles: Collection[Role] | None, run_id: str | None) -
 
 
 def _is_past_run(page: Sequence[_Entry], run_id: str | None) -> bool:
-    """Whether a page, read from the run's first message on, holds another run's: runs of a
-    conversation write one after the other, so nothing of this one follows."""
+    """Whether a page that was read from the run's first message on holds another run's.
+
+    Runs of a conversation write one after the other, so nothing of this one follows.
+    """
     return run_id is not None and any(fields.get("run") not in (run_id, "") for _, fields in page)
 
 

@@ -1,4 +1,7 @@
-"""Ringing a worker. A ring carries a run id and nothing else; all that is true stands in the ledger."""
+"""Ringing a worker.
+
+A ring carries a run id and nothing else; all that is true stands in the ledger.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol

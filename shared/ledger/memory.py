@@ -4,22 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import dropwhile, islice
+from itertools import islice
+from typing import Final
 
-from shared.errors import (
-    ConversationBusyError,
-    FencedError,
-    IdempotencyConflictError,
-    InvalidIdError,
-    UnknownRunError,
-)
+from shared.errors import ConversationBusyError, FencedError, InvalidIdError
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import is_alone, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.memory.clock import Clock, utc_now
 from shared.memory.event_log import EventLog
-from shared.memory.expiry import Expiry
 from shared.memory.notification import MemoryNotifications
+from shared.memory.run_table import RunTable
 from shared.memory.waiting_line import WaitingLine
 from shared.run import (
     TRANSITIONS,
@@ -34,8 +29,7 @@ from shared.run import (
 )
 from shared.settings import Settings
 
-_Key = tuple[str, str]
-"""An idempotency key with its scope: a conversation's id, or '' for all runs that are alone."""
+_INTERRUPTING: Final = frozenset({BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +52,16 @@ class MemoryRunLedger:
         self._clock = clock
         self._lease = timedelta(seconds=settings.lease_s)
         self._pickup = timedelta(seconds=settings.pickup_s)
-        self._runs: dict[str, Run] = {}  # in the order of their submits
+        self._runs = RunTable(
+            run_ttl_s=settings.run_ttl_s,
+            idempotency_ttl_s=settings.idempotency_ttl_s,
+            clock=clock,
+        )
         self._lines: dict[str, WaitingLine] = defaultdict(WaitingLine)  # by history
-        self._conversations: dict[str, None] = {}  # the one with the newest run last
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
         self._beats: dict[str, _Beat] = {}
-        self._keys: dict[_Key, str] = {}
         self._events = EventLog(settings.event_ttl_s, clock)
-        self._ended: Expiry[str] = Expiry(settings.run_ttl_s, clock)
-        self._used_keys: Expiry[_Key] = Expiry(settings.idempotency_ttl_s, clock)
 
     @property
     def is_distributed(self) -> bool:
@@ -90,7 +84,7 @@ class MemoryRunLedger:
                 "it with new_run_id(partition_of(conversation_id))."
             )
         self._forget_expired()
-        known = self._find_known(new)
+        known = self._runs.find_repeated(new)
         if known is not None:
             return Submission(run=known, is_new=False, is_ready=known.id in self._ready)
         line = self._lines[new.history_id]
@@ -99,15 +93,10 @@ class MemoryRunLedger:
                 f"Run {line.active} holds conversation {new.conversation_id}; wait for its end, or "
                 "submit with another on_busy policy."
             )
-        active = line.active
-        run = self._store(new)
-        line.join(run.id, interrupts=new.on_busy in {BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
-        if active is None:
-            self._make_ready(run.id)
-        elif new.on_busy is not BusyPolicy.ENQUEUE:
-            self._stop(self._runs[active], rollback=new.on_busy is BusyPolicy.ROLLBACK)
-            return Submission(run, is_new=True, is_ready=run.id in self._ready, interrupted=active)
-        return Submission(run, is_new=True, is_ready=active is None)
+        run = self._runs.add(new)
+        self._announce(run)
+        interrupted = self._stand_in_line(run, line)
+        return Submission(run, is_new=True, is_ready=run.id in self._ready, interrupted=interrupted)
 
     async def withdraw(self, run_id: str) -> bool:
         run = self._find(run_id)
@@ -116,11 +105,13 @@ class MemoryRunLedger:
         if run.status is not RunStatus.QUEUED or run.attempts > 0:
             return False
         self._pass_on(run)
-        self._forget(run.id)
+        self._runs.withdraw(run)
+        self._clean_up(run)
         return True
 
     async def get(self, run_id: str) -> Run:
-        return self._get(run_id)
+        self._forget_expired()
+        return self._runs.get(run_id)
 
     async def list_runs(
         self,
@@ -132,14 +123,9 @@ class MemoryRunLedger:
         before: str | None = None,
     ) -> list[Run]:
         self._forget_expired()
-        newest_first = reversed(self._runs.values())
-        if before is not None:
-            self._get(before)
-            newest_first = dropwhile(lambda run: run.id != before, newest_first)
-            next(newest_first)
         passing = (
             run
-            for run in newest_first
+            for run in self._runs.newest_first(before=before)
             if (conversation_id is None or run.conversation_id == conversation_id)
             and (status is None or run.status in status)
             and (agent is None or run.agent == agent)
@@ -147,7 +133,7 @@ class MemoryRunLedger:
         return list(islice(passing, limit))
 
     async def list_conversations(self, *, limit: int = 50) -> list[str]:
-        return list(islice(reversed(self._conversations), limit))
+        return list(islice(self._runs.conversations(), limit))
 
     async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
         run = self._find(run_id)
@@ -195,7 +181,8 @@ class MemoryRunLedger:
         return self._wake_up(lease.run.id)
 
     async def cancel(self, run_id: str) -> Cancellation:
-        run = self._get(run_id)
+        self._forget_expired()
+        run = self._runs.get(run_id)
         if run.status.is_final:
             return Cancellation(CancelResult.ALREADY_ENDED)
         if run.cancel_requested:
@@ -232,6 +219,7 @@ class MemoryRunLedger:
     async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
         self._forget_expired()
         reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
+        self._beats = {name: beat for name, beat in self._beats.items() if self._is_recent(beat.at)}
         now = self._clock()
         overdue = sorted(
             (due, run_id)
@@ -246,36 +234,18 @@ class MemoryRunLedger:
             leased=frozenset(held),
         )
 
-    def _find_known(self, new: NewRun) -> Run | None:
-        """The run that this one repeats.
-
-        Raises:
-            IdempotencyConflictError: Its key belongs to another request.
-        """
-        if new.id in self._runs:
-            return self._runs[new.id]
-        key = _key_of(new)
-        known = self._runs.get(self._keys.get(key, "")) if key is not None else None
-        if known is not None and (known.agent, known.input) != (new.agent, new.input):
-            raise IdempotencyConflictError(
-                f"The idempotency key {new.idempotency_key!r} was used for run {known.id}, with "
-                "another agent or input; use a new key for a new request."
-            )
-        return known
-
-    def _store(self, new: NewRun) -> Run:
-        fields = {name: getattr(new, name) for name in NewRun.model_fields}
-        run = Run(**fields, created_at=self._clock())
-        self._runs[run.id] = run
-        key = _key_of(new)
-        if key is not None:
-            self._keys[key] = run.id
-            self._used_keys.schedule(key)
-        if run.conversation_id is not None:
-            self._conversations.pop(run.conversation_id, None)
-            self._conversations[run.conversation_id] = None
-        self._announce(run)
-        return run
+    def _stand_in_line(self, run: Run, line: WaitingLine) -> str | None:
+        """Let a new run wait for its conversation. Returns the run that it interrupts, if any."""
+        active, interrupts = line.active, run.on_busy in _INTERRUPTING
+        # In line before the active run is stopped, or one that waits already would be next.
+        line.join(run.id, interrupts=interrupts)
+        if active is None:
+            self._make_ready(run.id)
+            return None
+        if not interrupts:
+            return None
+        self._stop(self._runs[active], rollback=run.on_busy is BusyPolicy.ROLLBACK)
+        return active
 
     def _make_ready(self, run_id: str) -> None:
         self._ready[run_id] = self._clock() + self._pickup
@@ -285,14 +255,12 @@ class MemoryRunLedger:
         return WakeUp(run_id=run.id, agent=run.agent, priority=run.priority)
 
     def _stop(self, run: Run, *, rollback: bool) -> WakeUp | None:
-        """End a run that never started, ask any other to stop; return who comes next, if somebody."""
+        """End a run that never started, ask any other to stop. Returns who comes next, if so."""
         if run.attempts == 0:
             return self._end(run, RunStatus.CANCELLED)
-        self._runs[run.id] = run.model_copy(
-            update={
-                "cancel_requested": True,
-                "rollback_requested": run.rollback_requested or rollback,
-            }
+        is_rolled_back = run.rollback_requested or rollback
+        self._runs.replace(
+            run.model_copy(update={"cancel_requested": True, "rollback_requested": is_rolled_back})
         )
         if run.status is RunStatus.RUNNING and run.worker_id is not None:
             self._notifications.publish(self.control_topic(run.worker_id), run.id)
@@ -303,8 +271,7 @@ class MemoryRunLedger:
 
     def _end(self, run: Run, status: RunStatus, **changes: object) -> WakeUp | None:
         self._drop_lease(run)
-        self._move(run, status, finished_at=self._clock(), **changes)
-        self._ended.schedule(run.id)
+        self._runs.expire_later(self._move(run, status, finished_at=self._clock(), **changes))
         return self._pass_on(run)
 
     def _pass_on(self, run: Run) -> WakeUp | None:
@@ -336,7 +303,7 @@ class MemoryRunLedger:
         if status not in TRANSITIONS[run.status]:
             raise AssertionError(f"{run.id}: {run.status} to {status}")  # a bug in this module
         moved = run.model_copy(update={"status": status, **changes})
-        self._runs[run.id] = moved
+        self._runs.replace(moved)
         self._announce(moved)
         return moved
 
@@ -384,42 +351,20 @@ class MemoryRunLedger:
             )
         return run
 
-    def _get(self, run_id: str) -> Run:
-        run = self._find(run_id)
-        if run is None:
-            raise UnknownRunError(
-                f"There is no run {run_id}: it was never submitted here, or it ended so long ago "
-                "that it was forgotten (AGENTS_RUN_TTL_S)."
-            )
-        return run
-
     def _find(self, run_id: str) -> Run | None:
-        partition_of_run(run_id)
         self._forget_expired()
-        return self._runs.get(run_id)
+        return self._runs.find(run_id)
 
     def _forget_expired(self) -> None:
-        for key in self._used_keys.take_due():
-            self._keys.pop(key, None)
-        for run_id in self._ended.take_due():
-            self._forget(run_id)
+        for run in self._runs.take_expired():
+            self._clean_up(run)
         self._events.forget_expired()
 
-    def _forget(self, run_id: str) -> None:
-        run = self._runs.pop(run_id)
-        key = _key_of(run)
-        if key is not None and self._keys.get(key) == run_id:
-            del self._keys[key]
-            self._used_keys.cancel(key)
+    def _clean_up(self, run: Run) -> None:
+        """Drop what belongs to a run that is forgotten."""
+        self._events.forget(run.id)
         if is_alone(run.history_id):
             self._lines.pop(run.history_id, None)
-        self._events.forget(run_id)
-
-
-def _key_of(new: NewRun) -> _Key | None:
-    if new.idempotency_key is None:
-        return None
-    return (new.conversation_id or "", new.idempotency_key)
 
 
 def _is_of(lease: Lease, run: Run) -> bool:

@@ -90,7 +90,7 @@ class RedisRunLedger:
             )
         if answer[0] == "conflict":
             raise IdempotencyConflictError(
-                f"The idempotency key {new.idempotency_key!r} belongs to run {answer[1]}, which has "
+                f"Idempotency key {new.idempotency_key!r} belongs to run {answer[1]}, which has "
                 "another agent or input; use a new key for a new request."
             )
         return Submission(

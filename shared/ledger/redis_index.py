@@ -42,9 +42,11 @@ class RunIndex:
             places = await self._places(indexes, limit, place)
             if not places:
                 break
-            for run in await self._records([run_id for _, run_id in places]):
-                if run.status in statuses and (agent is None or run.agent == agent):
-                    found.append(run)
+            found += [
+                run
+                for run in await self._records([run_id for _, run_id in places])
+                if run.status in statuses and (agent is None or run.agent == agent)
+            ]
             place = places[-1]
         return found[:limit]
 

@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,21 @@ class Report:
         return found + self.model_mismatches
 
 
-async def replay(system: System, recordings: Sequence[Recording], report: Report, bar: Any) -> None:
+async def replay(
+    system: System, recordings: Sequence[Recording], report: Report, bar: Callable[[], None]
+) -> None:
     """Replay all recordings, `AT_ONCE` conversations at a time."""
     free = asyncio.Semaphore(AT_ONCE)
     async with AsyncAgentClient(system.settings) as client, asyncio.TaskGroup() as group:
         for recording in recordings:
             await free.acquire()
             task = group.create_task(_replay_one(client, recording, report))
-            task.add_done_callback(lambda _: (free.release(), bar()))
+            task.add_done_callback(lambda _: _done(free, bar))
+
+
+def _done(free: asyncio.Semaphore, bar: Callable[[], None]) -> None:
+    free.release()
+    bar()
 
 
 async def _replay_one(client: AsyncAgentClient, recording: Recording, report: Report) -> None:

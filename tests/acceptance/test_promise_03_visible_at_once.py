@@ -1,0 +1,74 @@
+"""Promise 3: a reader sees each message the moment it exists."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent_client import AsyncAgentClient, RunStatus
+from tests.acceptance.conftest import play
+from tests.agents import executions, permit
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
+
+
+async def test_each_message_is_visible_before_what_follows_it(
+    client: AsyncAgentClient, traces: Path
+) -> None:
+    """The call is seen while its tools run, and each result while the other tool still runs."""
+    run = await client.submit(
+        "script", play([("wait", "one"), ("wait", "two")]), conversation_id="live"
+    )
+    watcher = run.watch()
+
+    async def seen() -> tuple[str, str]:
+        async with asyncio.timeout(20):
+            message = await anext(watcher)
+        return message.role, message.tool_name or message.text[:5]
+
+    assert (await seen())[0] == "user"
+    assert await seen() == ("assistant", "")
+
+    async def both_started() -> bool:
+        return len(executions(traces)) == 2
+
+    await eventually(both_started)
+    stored = await client.history("live")
+    assert [message.role for message in stored] == ["user", "assistant"]
+    assert [call.name for call in stored[1].tool_calls] == ["wait", "wait"]
+
+    permit(traces, "two")
+    assert await seen() == ("tool", "wait")
+    stored = await client.history("live")
+    assert stored[2].text == "waited for two"
+    assert len(stored) == 3, "the first call has no result yet"
+
+    permit(traces, "one")
+    assert await seen() == ("tool", "wait")
+    assert await seen() == ("assistant", "done")
+    assert (await run.result(timeout_s=20)).status is RunStatus.COMPLETED
+    with pytest.raises(StopAsyncIteration):
+        await anext(watcher)
+
+
+async def test_without_save_on_iteration_everything_appears_at_the_end(
+    client: AsyncAgentClient, traces: Path
+) -> None:
+    """The other mode: nothing is stored while the run goes on, then all of it in one step."""
+    run = await client.submit(
+        "script",
+        play([("note", "a")], [("wait", "gate")]),
+        conversation_id="late",
+        save_on_iteration=False,
+    )
+
+    async def at_the_gate() -> bool:
+        return any(entry["name"] == "gate" for entry in executions(traces))
+
+    await eventually(at_the_gate, timeout_s=20)
+    assert await client.history("late") == []
+    permit(traces, "gate")
+    assert (await run.result(timeout_s=20)).status is RunStatus.COMPLETED
+    roles = [message.role for message in await client.history("late")]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant"]

@@ -1,0 +1,63 @@
+"""Promise 11: a wrong set-up is a named error when something is built, and says what to change."""
+
+import pytest
+from agent_worker.registry import load_agents
+
+from agent_client import (
+    AsyncAgentClient,
+    ConversationConfig,
+    InvalidIdError,
+    NotDistributedError,
+    Settings,
+    UnknownAgentError,
+)
+from agent_worker import serve
+from shared.errors import AgentDefinitionError
+from tests.acceptance.conftest import play
+
+pytestmark = pytest.mark.acceptance
+
+
+def test_an_in_memory_conversation_with_remote_workers_is_refused() -> None:
+    """Workers in other processes would never see it, so the client is not even built."""
+    with pytest.raises(NotDistributedError, match="local"):
+        AsyncAgentClient(Settings(), conversation=ConversationConfig(backend="memory"))
+
+
+@pytest.mark.integration
+async def test_an_unknown_agent_is_refused_with_the_names_that_are_served(
+    client: AsyncAgentClient,
+) -> None:
+    """The caller reads which agents live workers serve, and nothing was stored."""
+    with pytest.raises(UnknownAgentError, match="script"):
+        await client.submit("scirpt", play())
+    assert await client.runs() == []
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "../etc/passwd", "a b", "a\x00b", "x" * 201, "a{b}c", "a/b", "-a", "a\n"]
+)
+async def test_an_id_that_could_mean_something_else_is_refused(bad: str) -> None:
+    """No id reaches a key, a channel or a file name unless it is plain."""
+    client = AsyncAgentClient(Settings())
+    with pytest.raises(InvalidIdError):
+        await client.submit("agent", "hello", conversation_id=bad)
+    await client.aclose()
+
+
+def test_a_heartbeat_that_is_too_slow_for_its_lease_is_refused() -> None:
+    """One late beat would cost a worker its runs."""
+    with pytest.raises(ValueError, match="AGENTS_HEARTBEAT_S"):
+        Settings(lease_s=2, heartbeat_s=1)
+
+
+def test_a_module_without_agents_is_refused() -> None:
+    """A worker that would serve nothing does not start."""
+    with pytest.raises(AgentDefinitionError, match="json"):
+        load_agents(["json"])
+
+
+def test_something_that_is_no_agent_is_refused() -> None:
+    """What cannot be run is refused where it is registered."""
+    with pytest.raises(AgentDefinitionError):
+        serve(42)  # type: ignore[arg-type]

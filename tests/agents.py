@@ -1,0 +1,103 @@
+"""Agents for tests with real worker processes.
+
+The agent `script` plays what its input says: JSON, a list of rounds, each a list of tool calls
+`[name, argument]`. Behind the last round it answers `done`. Its tools write to files, outside of
+everything that is being tested, so that executions can be counted from outside.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, UserPromptPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from agent_worker import serve, tool_context
+
+FOLDER = "TEST_AGENTS_FOLDER"
+"""Environment variable: where tools leave their traces and look for permission."""
+
+POLL_S = 0.01
+
+
+def executions(folder: Path) -> list[dict[str, Any]]:
+    """What the tools wrote so far, one entry for each start and each end of a call."""
+    path = folder / "executions.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def permit(folder: Path, name: str) -> None:
+    """Let `wait(name)` return."""
+    (folder / f"{name}.permitted").touch()
+
+
+def _folder() -> Path:
+    return Path(os.environ[FOLDER])
+
+
+def _trace(event: str, name: str) -> None:
+    entry = {
+        "event": event,
+        "name": name,
+        "key": tool_context().idempotency_key,
+        "attempt": tool_context().run.attempt,
+        "pid": os.getpid(),
+    }
+    with (_folder() / "executions.jsonl").open("a") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+def _play(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
+    """The model: the next round of the script, as far as the history says it has come."""
+    script: Sequence[Sequence[Sequence[str]]] = []
+    played = 0
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, UserPromptPart):
+                script, played = json.loads(str(part.content)), 0
+        played += isinstance(message, ModelResponse)
+    if played >= len(script):
+        return ModelResponse(parts=[TextPart("done")])
+    return ModelResponse(
+        parts=[
+            ToolCallPart(name, {"name": argument}, tool_call_id=f"call-{played}-{index}")
+            for index, (name, argument) in enumerate(script[played])
+        ]
+    )
+
+
+_agent = Agent(FunctionModel(_play), name="script")
+
+
+@_agent.tool_plain
+async def note(name: str) -> str:
+    """End at once."""
+    _trace("start", name)
+    _trace("end", name)
+    return f"noted {name}"
+
+
+@_agent.tool_plain
+async def wait(name: str) -> str:
+    """End when somebody permits it."""
+    _trace("start", name)
+    permission = _folder() / f"{name}.permitted"
+    while not permission.exists():  # noqa: ASYNC110  another process gives it
+        await asyncio.sleep(POLL_S)
+    _trace("end", name)
+    return f"waited for {name}"
+
+
+@_agent.tool_plain
+async def fail(name: str) -> str:
+    """Raise."""
+    raise ValueError(f"{name} went wrong")
+
+
+script = serve(_agent, stream_text=False)

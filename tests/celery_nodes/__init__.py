@@ -1,0 +1,1 @@
+"""Broker, backend and workers for pytest-celery, backed by processes of this machine."""

@@ -12,7 +12,8 @@
     │   ├── ConversationBusyError     `on_busy="reject"` and another run holds the conversation
     │   ├── IdempotencyConflictError  one idempotency key, two different requests
     │   ├── InvalidCursorError        a cursor that this store did not hand out
-    │   └── PayloadTooLargeError      an input or metadata over the configured size
+    │   ├── PayloadTooLargeError      an input or metadata over the configured size
+    │   └── MalformedConversationError  an import that breaks the rules of its format
     ├── RunError                      the run ended, but not with an output
     │   ├── RunFailedError
     │   ├── RunCancelledError
@@ -81,6 +82,18 @@ class InvalidCursorError(RequestError, ValueError):
 
 class PayloadTooLargeError(RequestError, ValueError):
     """An input, a metadata mapping or a message is larger than the configured limit."""
+
+
+class MalformedConversationError(RequestError, ValueError):
+    """A conversation to import breaks the rules of its format.
+
+    Attributes:
+        faults: Each fault in words, with the number of its message, counted from 0.
+    """
+
+    def __init__(self, message: str, faults: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 class RunError(AgentsError):

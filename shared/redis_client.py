@@ -1,5 +1,6 @@
 """The connection to Redis: time-outs, errors, scripts."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,12 +19,14 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from shared.errors import ConfigurationError, StoreUnavailableError
+from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.settings import Settings
 
 COMMAND_CONNECTIONS: Final = 32
 """Connections for commands of one process. A caller that finds none free waits for one; redis-py's
 own pool would raise at its 101st connection instead."""
+
+_CURSOR: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 _TEMPORARY: Final = (
     *("OOM", "MISCONF", "BUSY", "LOADING", "READONLY"),
@@ -38,12 +41,12 @@ def connect(settings: Settings) -> Redis:
     Raises:
         ConfigurationError: The URL is not one of Redis.
     """
-    return Redis(connection_pool=_pool(settings, settings.redis_timeout_s, COMMAND_CONNECTIONS))
+    return Redis.from_pool(_pool(settings, settings.redis_timeout_s, COMMAND_CONNECTIONS))
 
 
 def connect_for_listening(settings: Settings) -> Redis:
     """A client for one long-lived pub/sub connection, whose reads wait for as long as it takes."""
-    return Redis(connection_pool=_pool(settings, None, 2))
+    return Redis.from_pool(_pool(settings, None, 2))
 
 
 def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> BlockingConnectionPool:
@@ -60,6 +63,9 @@ def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> Blocki
             # knowing; the callers here know which of theirs may be repeated.
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
+            # What is not UTF-8 is not ours. This way it makes one entry unreadable, while "strict"
+            # would fail the whole answer that the entry is a part of.
+            encoding_errors="surrogateescape",
         )
     except ValueError as error:
         raise ConfigurationError(
@@ -86,6 +92,28 @@ def translated_errors() -> Iterator[None]:
             f"Redis did not answer ({type(error).__name__}: {error}). Check that it runs and "
             "AGENTS_REDIS_URL; trying again is safe."
         ) from error
+
+
+def lower_bound(after: str | None) -> str:
+    """The start of a stream's range that begins behind a cursor, which is an entry's id.
+
+    Raises:
+        InvalidCursorError: It has not the form of one.
+    """
+    return "-" if after is None else _exclusive(after)
+
+
+def upper_bound(before: str | None) -> str:
+    """The end of a stream's range that ends before a cursor; raises as `lower_bound`."""
+    return "+" if before is None else _exclusive(before)
+
+
+def _exclusive(cursor: object) -> str:
+    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
+        raise InvalidCursorError(
+            f"{cursor!r} is not a cursor of this store; pass the `cursor` of something it returned."
+        )
+    return f"({cursor}"
 
 
 class Script:

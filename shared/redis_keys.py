@@ -8,6 +8,7 @@ end, so that no id can name another one's key.
     {p:3}:run:<run id>             hash    run_ttl_s after its end   a run's record
     {p:3}:conversation:<history>   hash    for ever (alone: run_ttl) active run, last fencing token
     {p:3}:waiting:<history>        list    while runs wait           run ids, next one first
+    {p:3}:interrupting:<history>   list    while runs wait           those that go before them
     {p:3}:runs:<history>           zset    as the conversation       run ids by time of creation
     {p:3}:conversations            zset    for ever                  conversation ids by last run
     {p:3}:status:<status>          zset    pruned after run_ttl_s    run ids by time of creation

@@ -27,19 +27,30 @@ class _Listener:
 
     def __init__(self) -> None:
         self.hint = asyncio.Event()
-        self.payloads: asyncio.Queue[str] | None = None
+        self.payloads: asyncio.Queue[str | None] | None = None
+        self.is_closed = False
 
     def hear(self, payload: str) -> None:
         self.hint.set()
         if self.payloads is not None:
             self.payloads.put_nowait(payload)
 
+    def close(self) -> None:
+        self.is_closed = True
+        self.hint.set()
+        if self.payloads is not None:
+            self.payloads.put_nowait(None)
+
     async def wait(self, timeout_s: float) -> bool:
+        if self.is_closed:
+            raise _closed()
         try:
             async with asyncio.timeout(timeout_s):
                 await self.hint.wait()
         except TimeoutError:
             return False
+        if self.is_closed:
+            raise _closed()
         self.hint.clear()
         return True
 
@@ -61,6 +72,7 @@ class RedisNotifications:
         self._pubsub: PubSub | None = None
         """The live connection; None while there is none."""
         self._reader: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncGenerator[_Listener, None]:
@@ -84,7 +96,11 @@ class RedisNotifications:
             await self._remove(topic, listener)
 
     async def aclose(self) -> None:
-        """End the reader and give the connection back."""
+        """End the reader and give the connection back; see `Notifications.aclose`."""
+        self._is_closed = True
+        for listeners in list(self._listeners.values()):
+            for listener in list(listeners):
+                listener.close()
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
@@ -92,6 +108,8 @@ class RedisNotifications:
         await self._client.aclose()
 
     async def _add(self, topic: str, listener: _Listener) -> None:
+        if self._is_closed:
+            raise _closed()
         self._listeners[topic].add(listener)
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._serve(), name="notifications")
@@ -177,6 +195,10 @@ class RedisNotifications:
                 listener.hear(entry["data"])
 
 
-async def _payloads(queue: "asyncio.Queue[str]") -> AsyncIterator[str]:
-    while True:
-        yield await queue.get()
+async def _payloads(queue: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
+    while (payload := await queue.get()) is not None:
+        yield payload
+
+
+def _closed() -> StoreUnavailableError:
+    return StoreUnavailableError("These notifications are closed; use a new client.")

@@ -10,31 +10,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_worker import serve, tool_context
-
-FOLDER = "TEST_AGENTS_FOLDER"
-"""Environment variable: where tools leave their traces and look for permission."""
+from tests.traces import FOLDER
 
 POLL_S = 0.01
-
-
-def executions(folder: Path) -> list[dict[str, Any]]:
-    """What the tools wrote so far, one entry for each start and each end of a call."""
-    path = folder / "executions.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def permit(folder: Path, name: str) -> None:
-    """Let `wait(name)` return."""
-    (folder / f"{name}.permitted").touch()
 
 
 def _folder() -> Path:

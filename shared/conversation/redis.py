@@ -1,6 +1,5 @@
 """Conversations in Redis: one stream each, written by scripts only."""
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -9,15 +8,20 @@ from redis.asyncio import Redis
 
 from shared.codec import decode_message, encode
 from shared.conversation.protocol import Claim, Writer
-from shared.errors import CorruptEntryError, FencedError, InvalidCursorError, PositionGapError
+from shared.errors import CorruptEntryError, FencedError, PositionGapError
 from shared.message import Message, Role
 from shared.notification import Notifications
-from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_client import (
+    Script,
+    lower_bound,
+    script_source,
+    translated_errors,
+    upper_bound,
+)
 from shared.redis_keys import Keys
 
 log = structlog.get_logger()
 
-_CURSOR: Final = re.compile(r"\d{1,20}-\d{1,20}")
 _PAGE: Final = 200
 """Entries of one read, where a filter or a missing limit makes several reads necessary."""
 
@@ -101,7 +105,8 @@ class RedisConversationStore:
         run_id: str | None = None,
     ) -> list[Message]:
         """Read a part of a conversation; see `ConversationStore.list_messages`."""
-        low, high = _bound(after, "-"), _bound(before, "+")
+        low, high = lower_bound(after), upper_bound(before)
+        is_from_first = run_id is not None and after is None and limit is None
         if run_id is not None and after is None:
             first = await self._first_of(conversation_id, run_id)
             if first is None:
@@ -114,7 +119,7 @@ class RedisConversationStore:
             for entry in page:
                 if _passes(entry, roles, run_id):
                     found += self._decoded([entry], conversation_id)
-            if len(page) < _PAGE or _is_past_run(page, run_id):
+            if len(page) < _PAGE or (is_from_first and _is_past_run(page, run_id)):
                 break
             if newest_first:
                 high = f"({page[-1][0]}"
@@ -204,16 +209,6 @@ def _is_past_run(page: Sequence[_Entry], run_id: str | None) -> bool:
     Runs of a conversation write one after the other, so nothing of this one follows.
     """
     return run_id is not None and any(fields.get("run") not in (run_id, "") for _, fields in page)
-
-
-def _bound(cursor: object, otherwise: str) -> str:
-    if cursor is None:
-        return otherwise
-    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
-        raise InvalidCursorError(
-            f"{cursor!r} is not a cursor of this store; pass the `cursor` of a message it returned."
-        )
-    return f"({cursor}"
 
 
 def _check_positions(messages: Sequence[Message], writer: Writer) -> None:

@@ -157,6 +157,7 @@ class RunLedger(Protocol):
     ) -> list[Run]:
         """Runs that pass the filters, newest first. `before` is a run id, for the next page.
 
+        None leaves a filter out; an empty `status` passes nothing.
         Newest by time of submit, to the millisecond; runs of one millisecond have some fixed order.
 
         Raises:

@@ -11,15 +11,17 @@ from shared.errors import (
     ConversationBusyError,
     FencedError,
     IdempotencyConflictError,
+    InvalidIdError,
     UnknownRunError,
 )
 from shared.event import DeltaEvent, StatusEvent
+from shared.identifier import partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.ledger.redis_index import RunIndex
 from shared.ledger.redis_record import milliseconds, read_event, read_run, read_wake_up
 from shared.ledger.redis_workers import WorkerRegistry
 from shared.notification import Notifications
-from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_client import Script, lower_bound, script_source, translated_errors
 from shared.redis_keys import Keys
 from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 from shared.settings import Settings
@@ -62,6 +64,7 @@ class RedisRunLedger:
 
     async def submit(self, new: NewRun) -> Submission:
         """Accept a run, once; see `RunLedger.submit`."""
+        _check_partition(new)
         run_key, tag = self._keys.run(new.id), self._keys.tag_of_run(new.id)
         keys = [run_key, self._keys.conversation(new.history_id), self._idempotency_key(new)]
         answer = await self._scripts["submit"](
@@ -131,9 +134,8 @@ class RedisRunLedger:
     ) -> list[Run]:
         """Runs, newest first; see `RunLedger.list_runs`."""
         page_before = await self.get(before) if before is not None else None
-        return await self._index.list_runs(
-            conversation_id, frozenset(status or RunStatus), agent, limit, page_before
-        )
+        statuses = frozenset(RunStatus if status is None else status)
+        return await self._index.list_runs(conversation_id, statuses, agent, limit, page_before)
 
     async def list_conversations(self, *, limit: int = 50) -> list[str]:
         """Conversations by their newest run; see `RunLedger.list_conversations`."""
@@ -212,7 +214,9 @@ class RedisRunLedger:
             self._event_ttl,
         ]
         for event in events:
-            arguments += [event.position, event.attempt, event.text]
+            # A model can break a character in two; half of one cannot be encoded.
+            text = event.text.encode(errors="replace").decode()
+            arguments += [event.position, event.attempt, text]
         await self._scripts["publish"](
             [self._keys.run(lease.run.id), self._keys.events(lease.run.id)], arguments
         )
@@ -221,7 +225,7 @@ class RedisRunLedger:
         self, run_id: str, *, after: str | None = None, limit: int = 500
     ) -> list[StatusEvent | DeltaEvent]:
         """Events of a run; see `RunLedger.list_events`."""
-        low = f"({after}" if after is not None else "-"
+        low = lower_bound(after)
         with translated_errors():
             entries: Any = await self._client.xrange(
                 self._keys.events(run_id), low, "+", count=limit
@@ -249,6 +253,14 @@ class RedisRunLedger:
             return self._keys.run(new.id)
         tag = self._keys.tag_of_run(new.id)
         return self._keys.idempotency(tag, new.conversation_id or "", new.idempotency_key)
+
+
+def _check_partition(new: NewRun) -> None:
+    if partition_of_run(new.id) != partition_of_history(new.history_id):
+        raise InvalidIdError(
+            f"Run id {new.id} lies in another partition than conversation {new.conversation_id}; "
+            "make it with new_run_id(partition_of(conversation_id))."
+        )
 
 
 def _digest(new: NewRun) -> str:

@@ -70,9 +70,10 @@ class WorkerRegistry:
         """See `RunLedger.sweep`. Two round trips, whatever the number of partitions."""
         live = await self._live_ids()
         answers = await self._sweep_partitions(worker_id, live, agents, limit)
+        overdue = [(float(since), run_id) for answer in answers for run_id, since in answer[1]]
         return Sweep(
             reclaimed=tuple(read_wake_up(run) for answer in answers for run in answer[0]),
-            overdue=tuple(run_id for answer in answers for run_id in answer[1])[:limit],
+            overdue=tuple(run_id for _, run_id in sorted(overdue)[:limit]),
             cancelled=tuple(run_id for answer in answers for run_id in answer[2]),
             leased=frozenset(run_id for answer in answers for run_id in answer[3]),
         )

@@ -16,7 +16,7 @@ class WaitingLine:
     active: str | None = None
     _interrupting: deque[str] = field(default_factory=deque)
     _waiting: deque[str] = field(default_factory=deque)
-    _tokens: count[int] = field(default_factory=lambda: count(1))
+    _tokens: "count[int]" = field(default_factory=lambda: count(1))
 
     def join(self, run_id: str, *, interrupts: bool) -> None:
         """Stand in line: active at once where nobody is, else behind all of the same kind."""

@@ -12,7 +12,7 @@ from redis import Redis
 from agent_client import AsyncAgentClient, RunStatus
 from shared.settings import Settings
 from tests.acceptance.conftest import play
-from tests.agents import executions, permit
+from tests.traces import executions, permit
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]

@@ -19,9 +19,9 @@ from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryWorke
 from agent_worker.testing import WorkerProcess
 from shared.embedded_redis import find_redis_server
 from shared.settings import Settings
-from tests.agents import FOLDER
 from tests.celery_nodes.local import BackendNode, BrokerNode, LocalRedis, LocalWorker, WorkerNode
 from tests.services import missing
+from tests.traces import FOLDER
 
 WORKERS = 2
 REPOSITORY = Path(__file__).parents[2]

@@ -21,7 +21,6 @@ if run[1] == 'running' or run[2] ~= '0' then
   ask_to_stop(tag, id, prefix, false, now)
   return {'requested'}
 end
-take_from_ready(tag, id)
-redis.call('LREM', tag .. ':waiting:' .. run[3], 0, id)
+take_from_line(tag, id)
 local ttls = {event_ms = tonumber(ARGV[4]), run_ms = tonumber(ARGV[5]), pickup_ms = tonumber(ARGV[6])}
 return {'cancelled', end_run(tag, id, 'cancelled', ARGV[7], now, ttls)}

@@ -26,7 +26,7 @@ if not is_served then
   make_ready(tag, id, now)
   return {'unserved'}
 end
-take_from_ready(tag, id)
+redis.call('ZREM', tag .. ':ready:' .. run[4], id)
 local token = redis.call('HINCRBY', conversation, 'token', 1)
 redis.call('HSET', KEYS[1], 'worker', worker, 'token', token)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)

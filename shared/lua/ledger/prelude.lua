@@ -45,9 +45,12 @@ local function make_ready(tag, id, due)
   redis.call('ZADD', tag .. ':ready:' .. agent, due, id)
 end
 
-local function take_from_ready(tag, id)
-  local agent = redis.call('HGET', run_key(tag, id), 'agent')
-  redis.call('ZREM', tag .. ':ready:' .. agent, id)
+-- Take a run that never started out of wherever it waits.
+local function take_from_line(tag, id)
+  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'history')
+  redis.call('ZREM', tag .. ':ready:' .. run[1], id)
+  redis.call('LREM', tag .. ':interrupting:' .. run[2], 0, id)
+  redis.call('LREM', tag .. ':waiting:' .. run[2], 0, id)
 end
 
 -- What a caller needs to ring a worker for a run: {id, agent, priority}.
@@ -63,7 +66,8 @@ local function pass_on(tag, history, id, now, pickup_ms)
   if redis.call('HGET', conversation, 'active') ~= id then
     return {}
   end
-  local next = redis.call('LPOP', tag .. ':waiting:' .. history)
+  local next = redis.call('LPOP', tag .. ':interrupting:' .. history)
+    or redis.call('LPOP', tag .. ':waiting:' .. history)
   if not next then
     redis.call('HDEL', conversation, 'active')
     return {}

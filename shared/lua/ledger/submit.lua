@@ -64,12 +64,12 @@ if not active then
 elseif policy == 'enqueue' then
   redis.call('RPUSH', tag .. ':waiting:' .. history, id)
 else
-  redis.call('LPUSH', tag .. ':waiting:' .. history, id)
+  redis.call('RPUSH', tag .. ':interrupting:' .. history, id)
   interrupted = active
   local state = redis.call('HMGET', run_key(tag, active), 'status', 'attempts')
   if state[1] == 'queued' and state[2] == '0' then
     -- It never started, so there is nothing to put in order: it ends here and the new one is next.
-    take_from_ready(tag, active)
+    take_from_line(tag, active)
     end_run(tag, active, 'cancelled', '{"status":"cancelled"}', now, ttls)
   else
     ask_to_stop(tag, active, prefix, policy == 'rollback', now)

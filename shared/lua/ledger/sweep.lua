@@ -5,7 +5,7 @@
 -- KEYS[3]  {tag}:cancelling
 -- ARGV     1 tag, 2 how many overdue runs to name, 3 lease_ms, 4 event_ttl_ms, 5 pickup_ms,
 --          6 run_ttl_ms, 7 n, then n ids of live workers, then the agents that the sweeper serves
--- Answer   {reclaimed {{id, agent, priority}...}, overdue {id...}, cancelled {id...}, leased {id...}}
+-- Answer   {reclaimed {{id, agent, priority}...}, overdue {{id, since}...}, cancelled {id...}, leased {id...}}
 
 local tag, limit, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ttls = {event_ms = tonumber(ARGV[4]), pickup_ms = tonumber(ARGV[5])}
@@ -35,10 +35,10 @@ end
 
 local overdue = {}
 for i = agents_from, #ARGV do
-  local left = limit - #overdue
-  if left > 0 then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. ':ready:' .. ARGV[i], '-inf', now, 'LIMIT', 0, left)) do
-      overdue[#overdue + 1] = id
+  if limit > 0 then
+    local ready = tag .. ':ready:' .. ARGV[i]
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', ready, '-inf', now, 'LIMIT', 0, limit)) do
+      overdue[#overdue + 1] = {id, redis.call('ZSCORE', ready, id)}
     end
   end
 end

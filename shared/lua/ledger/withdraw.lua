@@ -13,8 +13,7 @@ end
 if run[1] ~= 'queued' or run[2] ~= '0' then
   return 0
 end
-take_from_ready(tag, id)
-redis.call('LREM', tag .. ':waiting:' .. run[3], 0, id)
+take_from_line(tag, id)
 redis.call('ZREM', tag .. ':status:queued', id)
 redis.call('ZREM', tag .. ':runs:' .. run[3], id)
 pass_on(tag, run[3], id, now_ms(), tonumber(ARGV[3]))

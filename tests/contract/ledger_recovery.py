@@ -1,0 +1,238 @@
+"""What every run ledger guarantees when something dies, is lost or is over."""
+
+import asyncio
+import time
+
+import pytest
+
+from shared.backend import Backend
+from shared.errors import FencedError, UnknownRunError
+from shared.ledger.protocol import RunLedger, Sweep
+from shared.run import RunStatus
+from tests.contract.harness import SHORT_TIMES, Harness
+from tests.contract.values import (
+    AGENT,
+    CANCELLED,
+    COMPLETED,
+    conversation_name,
+    is_ready,
+    lease_new,
+    new_run,
+    next_millisecond,
+    take,
+    worker,
+)
+from tests.waiting import eventually
+
+
+class RecoveryContract:
+    """Heartbeats, sweeps, expiry."""
+
+    @pytest.fixture
+    def ledger(self, backend: Backend) -> RunLedger:
+        return backend.ledger
+
+    async def test_a_worker_is_listed_while_it_beats(self, ledger: RunLedger) -> None:
+        """It is listed as it announced itself last, and gone a lease after its last beat."""
+        assert await ledger.list_workers() == []
+        first, other = worker("worker-1"), worker("worker-2", "painter")
+        await ledger.beat(first)
+        await ledger.beat(other)
+        busy = first.model_copy(update={"active_runs": 3})
+        await ledger.beat(busy)
+        assert sorted(await ledger.list_workers(), key=lambda one: one.id) == [busy, other]
+
+        async def only_the_other_is_left() -> bool:
+            await ledger.beat(other)
+            return await ledger.list_workers() == [other]
+
+        await eventually(only_the_other_is_left)
+
+    async def test_a_retired_worker_is_not_listed(self, ledger: RunLedger) -> None:
+        """It is gone at once; retiring twice, or somebody unknown, is harmless."""
+        await ledger.beat(worker("worker-1"))
+        await ledger.retire("worker-1")
+        await ledger.retire("worker-1")
+        await ledger.retire("nobody")
+        assert await ledger.list_workers() == []
+
+    async def test_a_dead_workers_runs_are_reclaimed(
+        self, ledger: RunLedger, elsewhere: Backend
+    ) -> None:
+        """A lease after its last beat another's sweep takes its runs back, all of them, once."""
+        name = conversation_name()
+        leases = [await lease_new(ledger, name), await lease_new(ledger)]
+        waiting = (await ledger.submit(new_run(name))).run
+        swept = await self._sweep_until_reclaimed(elsewhere.ledger)
+        assert {wake_up.run_id for wake_up in swept.reclaimed} == {one.run.id for one in leases}
+        assert {wake_up.agent for wake_up in swept.reclaimed} == {AGENT}
+        assert (await elsewhere.ledger.sweep("worker-2", agents=[], limit=0)).reclaimed == ()
+
+        for lease in leases:
+            run = await ledger.get(lease.run.id)
+            assert (run.status, run.crashes, run.attempts) == (RunStatus.QUEUED, 1, 1)
+            assert await is_ready(ledger, run.id)
+        assert not await is_ready(ledger, waiting.id)
+
+    async def test_who_comes_back_from_the_dead_is_fenced(self, ledger: RunLedger) -> None:
+        """A worker whose run was taken over can neither finish it nor give it back."""
+        lease = await lease_new(ledger)
+        await self._sweep_until_reclaimed(ledger)
+        with pytest.raises(FencedError):
+            await ledger.finish(lease, COMPLETED)
+        taken = await take(ledger, lease.run.id, "worker-2")
+        assert taken.fencing_token > lease.fencing_token
+        with pytest.raises(FencedError):
+            await ledger.finish(lease, COMPLETED)
+        with pytest.raises(FencedError):
+            await ledger.hand_over(lease)
+        swept = await ledger.sweep("worker-1", agents=[AGENT], limit=0)
+        assert swept.leased == frozenset()
+        await ledger.finish(taken, COMPLETED)
+
+    async def test_every_death_is_counted(self, ledger: RunLedger) -> None:
+        """A run remembers how many workers died under it; handing over is no death."""
+        lease = await lease_new(ledger)
+        await ledger.hand_over(lease)
+        for crashes in (1, 2):
+            lease = await take(ledger, lease.run.id)
+            assert lease.run.crashes == crashes - 1
+            await self._sweep_until_reclaimed(ledger)
+            assert (await ledger.get(lease.run.id)).crashes == crashes
+
+    async def test_a_live_workers_runs_are_left_alone(self, ledger: RunLedger) -> None:
+        """However long a run takes, its worker's heartbeat is enough."""
+        lease = await lease_new(ledger)
+        end = time.monotonic() + 3 * float(SHORT_TIMES["lease_s"])
+
+        async def is_over() -> bool:
+            await ledger.beat(worker("worker-1"))
+            swept = await ledger.sweep("worker-2", agents=[AGENT], limit=5)
+            assert swept.reclaimed == ()
+            return time.monotonic() > end
+
+        await eventually(is_over)
+        assert (await ledger.sweep("worker-1", agents=[], limit=0)).leased == {lease.run.id}
+
+    async def test_a_retired_workers_runs_are_reclaimed(self, ledger: RunLedger) -> None:
+        """What it did not hand over is found, and counts as crashed."""
+        lease = await lease_new(ledger)
+        await ledger.retire("worker-1")
+        await self._sweep_until_reclaimed(ledger)
+        assert (await ledger.get(lease.run.id)).crashes == 1
+
+    async def test_concurrent_sweeps_reclaim_once(
+        self, ledger: RunLedger, elsewhere: Backend
+    ) -> None:
+        """That several workers look around at once changes nothing."""
+        lease = await lease_new(ledger)
+
+        async def sweep_all() -> list[str]:
+            swept = await asyncio.gather(
+                *(
+                    place.sweep(f"sweeper-{number}", agents=[AGENT], limit=0)
+                    for number, place in enumerate([ledger, elsewhere.ledger] * 5)
+                )
+            )
+            return [wake_up.run_id for one in swept for wake_up in one.reclaimed]
+
+        assert await eventually(sweep_all) == [lease.run.id]
+        assert (await ledger.get(lease.run.id)).crashes == 1
+
+    async def test_a_run_that_nobody_was_rung_for_is_found(self, ledger: RunLedger) -> None:
+        """It is overdue `pickup_s` after it became ready, not before, until somebody takes it."""
+        run = (await ledger.submit(new_run())).run
+        assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).overdue == ()
+        await self._sweep_until_overdue(ledger, run.id)
+        await take(ledger, run.id)
+        assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).overdue == ()
+
+    async def test_a_run_that_became_ready_later_is_found_too(self, ledger: RunLedger) -> None:
+        """After a finish, a hand-over, a cancel and a withdrawal whose ring was lost."""
+        names = [conversation_name() for _ in range(4)]
+        first = [(await ledger.submit(new_run(name))).run for name in names]
+        second = [(await ledger.submit(new_run(name))).run for name in names]
+        await ledger.finish(await take(ledger, first[0].id), COMPLETED)
+        await ledger.hand_over(await take(ledger, first[1].id))
+        await ledger.cancel(first[2].id)
+        await ledger.withdraw(first[3].id)
+        for run in (second[0], first[1], second[2], second[3]):
+            await self._sweep_until_overdue(ledger, run.id)
+
+    async def test_a_sweep_names_as_many_overdue_runs_as_asked(self, ledger: RunLedger) -> None:
+        """Those that wait longest first, wherever they lie; a worker that is full asks for none."""
+        runs = []
+        for _ in range(6):
+            await next_millisecond()
+            runs.append((await ledger.submit(new_run(conversation_name()))).run.id)
+        for run_id in runs:
+            await self._sweep_until_overdue(ledger, run_id)
+        for limit in (0, 1, 4, 9):
+            swept = await ledger.sweep("worker-2", agents=["painter", AGENT], limit=limit)
+            assert list(swept.overdue) == runs[:limit]
+
+    async def test_a_reclaimed_run_is_closed_by_the_next_worker(self, ledger: RunLedger) -> None:
+        """A cancel that its dead worker never heard is not lost."""
+        lease = await lease_new(ledger)
+        await ledger.cancel(lease.run.id)
+        await self._sweep_until_reclaimed(ledger)
+        taken = await take(ledger, lease.run.id, "worker-2")
+        assert taken.run.cancel_requested
+        swept = await ledger.sweep("worker-2", agents=[AGENT], limit=0)
+        assert swept.cancelled == (lease.run.id,)
+        await ledger.finish(taken, CANCELLED)
+
+    async def test_an_ended_run_is_forgotten_after_its_time(self, harness: Harness) -> None:
+        """After `run_ttl_s` it is unknown and unlisted; one that has not ended stays."""
+        ledger = harness.open(run_ttl_s=0.5).ledger
+        name = conversation_name()
+        ended = await lease_new(ledger, name)
+        waiting = (await ledger.submit(new_run(name))).run
+        await ledger.finish(ended, COMPLETED)
+        assert (await ledger.get(ended.run.id)).output == "done"
+
+        async def is_forgotten() -> bool:
+            try:
+                await ledger.get(ended.run.id)
+            except UnknownRunError:
+                return True
+            return False
+
+        await eventually(is_forgotten)
+        assert [run.id for run in await ledger.list_runs()] == [waiting.id]
+        assert [run.id for run in await ledger.list_runs(conversation_id=name)] == [waiting.id]
+        with pytest.raises(FencedError):
+            await ledger.finish(ended, COMPLETED)
+        taken = await take(ledger, waiting.id)
+        assert taken.fencing_token > ended.fencing_token
+
+    async def test_events_are_forgotten_before_their_run(self, harness: Harness) -> None:
+        """A log goes `event_ttl_s` after its last event; the run stays."""
+        ledger = harness.open(event_ttl_s=0.3).ledger
+        run = (await ledger.submit(new_run())).run
+        assert len(await ledger.list_events(run.id)) == 1
+
+        async def is_forgotten() -> bool:
+            return await ledger.list_events(run.id) == []
+
+        await eventually(is_forgotten)
+        assert await ledger.get(run.id) == run
+        await take(ledger, run.id)
+        assert len(await ledger.list_events(run.id)) == 1
+
+    async def _sweep_until_reclaimed(self, ledger: RunLedger) -> Sweep:
+        async def reclaims() -> Sweep | None:
+            await ledger.beat(worker("worker-2"))
+            swept = await ledger.sweep("worker-2", agents=[AGENT], limit=5)
+            return swept if swept.reclaimed else None
+
+        swept = await eventually(reclaims)
+        assert swept is not None
+        return swept
+
+    async def _sweep_until_overdue(self, ledger: RunLedger, run_id: str) -> None:
+        async def is_overdue() -> bool:
+            swept = await ledger.sweep("worker-2", agents=[AGENT], limit=50)
+            return run_id in swept.overdue
+
+        await eventually(is_overdue)

@@ -1,0 +1,7 @@
+"""The notification contract, over every implementation."""
+
+from tests.contract.notification import NotificationsContract
+
+
+class TestNotifications(NotificationsContract):
+    """See `NotificationsContract`."""

@@ -1,0 +1,22 @@
+"""What a test does that needs the recordings: skip without them, but fail on the build machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.model_server.recording import FOLDER_VARIABLE, find_folder
+
+
+def require_recordings() -> Path:
+    """Return the folder with the recordings.
+
+    Where there is none the test is skipped, or fails where CI=true: there a skip goes unseen.
+    """
+    folder = find_folder()
+    if folder is None:
+        reason = f"there are no recordings here; {FOLDER_VARIABLE} names the folder that has them"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

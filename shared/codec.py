@@ -4,9 +4,10 @@ Whatever comes from a store or the queue enters here; what is not ours leaves as
 """
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from shared.errors import CorruptEntryError, NewerVersionError
 from shared.message import MESSAGE_VERSION, Message
@@ -15,8 +16,26 @@ Value = TypeVar("Value", bound=BaseModel)
 
 
 def encode(value: BaseModel) -> str:
-    """The stored form of a value: JSON with full field names."""
-    return value.model_dump_json()
+    """The stored form of a value: JSON with full field names.
+
+    Half of a surrogate pair, which models do write and UTF-8 cannot hold, becomes U+FFFD: one bad
+    character must not cost a run its message.
+    """
+    try:
+        return value.model_dump_json()
+    except PydanticSerializationError:
+        return type(value).model_validate(storable(value.model_dump())).model_dump_json()
+
+
+def storable(value: Any) -> Any:
+    """A value of strings, numbers, lists and dictionaries in which all text can be UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {storable(name): storable(field) for name, field in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
 
 
 def decode(kind: type[Value], stored: str | bytes, *, where: str) -> Value:

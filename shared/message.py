@@ -121,8 +121,9 @@ class Usage(_Value):
     tool_calls: int = Field(default=0, exclude_if=is_empty)
 
     def __add__(self, other: "Usage") -> "Usage":
-        mine, theirs = self.model_dump(), other.model_dump()
-        return Usage(**{name: mine[name] + theirs[name] for name in mine})
+        # Not over `model_dump`, which leaves out what is zero.
+        names = Usage.model_fields
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     @property
     def total_tokens(self) -> int:

@@ -125,7 +125,8 @@ def _draft(raw: RawMessage, called: Mapping[str, str]) -> Draft:
     )
     content = raw.get("content")
     if content is None and not calls:
-        content = raw.get("refusal") or ""
+        refusal = raw.get("refusal")
+        content = refusal if isinstance(refusal, str) else ""
     return Draft(
         role=role,
         kind=MessageKind.TOOL_CALL if calls else MessageKind.MESSAGE,
@@ -158,7 +159,8 @@ def _media_at(url: str) -> MediaPart:
     inline = _DATA_URL.fullmatch(url)
     if inline is not None:
         return MediaPart(media_type=inline[1], data=inline[2])
-    return MediaPart(media_type=mimetypes.guess_type(url)[0] or "image/*", url=url)
+    guessed = mimetypes.guess_type(url)[0] or ""
+    return MediaPart(media_type=guessed if guessed.startswith("image/") else "image/*", url=url)
 
 
 def _plain(message: Draft) -> RawMessage:

@@ -1,8 +1,8 @@
 """What is wrong with a conversation in OpenAI's chat form, in words, and how it is mended.
 
-One reading finds the faults and makes the repairs, so that there is a repair for every fault. Unlike
-a stored history, an import is held to call ids that are unique in the whole conversation: nothing
-else says which of two results is whose.
+One reading finds the faults and makes the repairs, so that there is a repair for every fault.
+Unlike a stored history, an import is held to call ids that are unique in the whole conversation:
+nothing else says which of two results is whose.
 """
 
 import json

@@ -67,6 +67,16 @@ class ConversationWritingContract:
         [cursor] = await store.append(name, [given], writer=Writer(run_id, 1))
         assert await store.list_messages(name) == [given.at(cursor)]
 
+    async def test_text_that_utf_8_cannot_hold_is_stored_readable(
+        self, store: ConversationStore
+    ) -> None:
+        """Half of a surrogate pair, which models do write, costs that character and no message."""
+        name, run_id = conversation_name(), run_name()
+        given = message(run_id, 0, "a\ud83db").model_copy(update={"metadata": {"k": "\ude00"}})
+        await store.append(name, [given], writer=Writer(run_id, 1))
+        [stored] = await store.list_messages(name)
+        assert (stored.text, stored.metadata) == ("a\ufffdb", {"k": "\ufffd"})
+
     async def test_conversations_are_apart(self, store: ConversationStore) -> None:
         """What is written under one id is not seen under an id that contains it."""
         name, run_id = conversation_name(), run_name()

@@ -179,6 +179,18 @@ class EventContract:
         assert [event.text for event in deltas] == pieces
         assert {(event.position, event.attempt) for event in deltas} == {(1, 1)}
 
+    async def test_text_that_utf_8_cannot_hold_stops_nothing(self, ledger: RunLedger) -> None:
+        """Half of a surrogate pair may come in as input, piece or output; the run goes on."""
+        run = (await ledger.submit(new_run(input="a\ud83d"))).run
+        lease = await take(ledger, run.id)
+        await ledger.publish(lease, [delta(run.id, "b\ud83d")])
+        await ledger.finish(lease, COMPLETED.model_copy(update={"output": "c\ud83d"}))
+        run = await ledger.get(run.id)
+        assert str(run.input).startswith("a")
+        assert str(run.output).startswith("c")
+        [piece] = [one for one in await ledger.list_events(run.id) if isinstance(one, DeltaEvent)]
+        assert piece.text.startswith("b")
+
     async def test_deltas_of_a_lost_lease_are_dropped(self, ledger: RunLedger) -> None:
         """A zombie does not type into the answer of the worker that took over."""
         lease = await lease_new(ledger)

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from tests.model_server.app import create_app
+from tests.model_server.behaviour import DEFAULT_RETRY_AFTER_S
 from tests.model_server.recording import RecordingError, load_recordings
 from tests.model_server.server import HOST, bind, serve
 
@@ -18,6 +19,7 @@ def main() -> None:
             chain.from_iterable(load_recordings(path) for path in options.recordings),
             latency_s=options.latency_s,
             chunk_delay_s=options.chunk_delay_s,
+            retry_after_s=options.retry_after_s,
             keep_requests=options.keep_requests,
         )
     except (RecordingError, OSError) as failure:
@@ -37,6 +39,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--recordings", type=Path, action="append", default=[], help="JSON lines; repeatable")
     add("--latency-s", type=float, default=0.0, help="seconds before every answer")
     add("--chunk-delay-s", type=float, default=0.0, help="seconds after every streamed chunk")
+    add("--retry-after-s", type=float, default=DEFAULT_RETRY_AFTER_S, help="header of a 429")
     add("--keep-requests", type=int, default=0, help="how many bodies GET /requests shows")
     return parser.parse_args()
 

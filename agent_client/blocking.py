@@ -1,0 +1,168 @@
+"""The blocking face of the client: the same methods without `await`, for threads and scripts.
+
+Nothing is written twice. Each method is the async one, called in an event loop in the background;
+its parameters, documentation and errors are those of the original.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from agent_client.client import AsyncAgentClient
+from agent_client.handle import AsyncRun
+from agent_client.portal import Portal
+from shared.backend import Backend
+from shared.conversation.config import ConversationConfig
+from shared.dispatch.protocol import Dispatcher
+from shared.settings import Settings
+
+P = ParamSpec("P")
+Inner = TypeVar("Inner")
+Value = TypeVar("Value")
+
+
+class _Face(Generic[Inner]):
+    """An async object, and the portal to the loop that it lives in."""
+
+    def __init__(self, inner: Inner, portal: Portal) -> None:
+        self._inner = inner
+        self._portal = portal
+
+
+def _blocking(
+    method: Callable[Concatenate[Inner, P], Coroutine[Any, Any, Value]],
+) -> Callable[Concatenate[_Face[Inner], P], Value]:
+    """The async `method` as one that waits for its answer."""
+
+    @wraps(method)
+    def call(self: _Face[Inner], /, *args: P.args, **kwargs: P.kwargs) -> Value:
+        return self._portal.call(method, self._inner, *args, **kwargs)
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Inner, P], AsyncGenerator[Value, None]],
+) -> Callable[Concatenate[_Face[Inner], P], Generator[Value, None, None]]:
+    """The async iterator of `method` as a plain one; leaving the loop around it closes it."""
+
+    @wraps(method)
+    def iterate(
+        self: _Face[Inner], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[Value, None, None]:
+        return self._portal.iterate(method(self._inner, *args, **kwargs))
+
+    return iterate
+
+
+def _giving_handle(
+    method: Callable[Concatenate[AsyncAgentClient, P], Coroutine[Any, Any, AsyncRun]],
+) -> Callable[Concatenate[_Face[AsyncAgentClient], P], "AgentRun"]:
+    """The async `method` as one that waits, and whose handle is a blocking one."""
+
+    @wraps(method)
+    def call(self: _Face[AsyncAgentClient], /, *args: P.args, **kwargs: P.kwargs) -> AgentRun:
+        run = self._portal.call(method, self._inner, *args, **kwargs)
+        return AgentRun(run, self._portal)
+
+    return call
+
+
+class AgentRun(_Face[AsyncRun]):
+    """A run by its id; see `AsyncRun`. Handles of one run are equal. Safe to use in any thread."""
+
+    @property
+    def id(self) -> str:
+        """The run's id, with which any process can get a handle."""
+        return self._inner.id
+
+    get = _blocking(AsyncRun.get)
+    status = _blocking(AsyncRun.status)
+    history = _blocking(AsyncRun.history)
+    watch = _iterating(AsyncRun.watch)
+    events = _iterating(AsyncRun.events)
+    result = _blocking(AsyncRun.result)
+    output = _blocking(AsyncRun.output)
+    cancel = _blocking(AsyncRun.cancel)
+
+    def __repr__(self) -> str:
+        return f"AgentRun(id={self.id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, AgentRun) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._inner)
+
+
+class AgentClient(_Face[AsyncAgentClient]):
+    """The client for code that is not async; see `AsyncAgentClient` for what it takes and raises.
+
+    Use it as a context manager or with `close`, from any number of threads. Its event loop runs in
+    one background thread, from the first use on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        conversation: ConversationConfig | None = None,
+        backend: Backend | None = None,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
+        inner = AsyncAgentClient(
+            settings, conversation=conversation, backend=backend, dispatcher=dispatcher
+        )
+        super().__init__(inner, Portal())
+
+    @classmethod
+    def over(cls, client: AsyncAgentClient) -> Self:
+        """A blocking face of `client`, which no event loop has used yet and none uses besides."""
+        face = cls.__new__(cls)
+        _Face.__init__(face, client, Portal())
+        return face
+
+    @classmethod
+    def local(
+        cls,
+        *agents: object,
+        settings: Settings | None = None,
+        conversation: ConversationConfig | None = None,
+    ) -> Self:
+        """A client with a worker of its own in this process; see `AsyncAgentClient.local`."""
+        return cls.over(
+            AsyncAgentClient.local(*agents, settings=settings, conversation=conversation)
+        )
+
+    def run(self, run_id: str) -> AgentRun:
+        """The handle of a run, from any process that knows its id. Reads nothing.
+
+        Raises:
+            InvalidIdError: It is not a run id.
+        """
+        return AgentRun(self._inner.run(run_id), self._portal)
+
+    submit = _giving_handle(AsyncAgentClient.submit)
+    runs = _blocking(AsyncAgentClient.runs)
+    history = _blocking(AsyncAgentClient.history)
+    watch_conversation = _iterating(AsyncAgentClient.watch_conversation)
+    conversations = _blocking(AsyncAgentClient.conversations)
+    workers = _blocking(AsyncAgentClient.workers)
+    agents = _blocking(AsyncAgentClient.agents)
+    clear = _blocking(AsyncAgentClient.clear)
+
+    def close(self) -> None:
+        """Close what this client opened and end its thread. Who still waits gets an error."""
+        self._portal.close(self._inner.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

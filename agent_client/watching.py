@@ -1,0 +1,284 @@
+"""Watching: look, wait for a hint, look again, until there is nothing more to come.
+
+A watcher subscribes before it looks, so whatever is stored after its look arrives as a hint. It
+reads whether the run has ended *before* it reads the messages for the last time, so whatever was
+stored before the end is in that read. What it knows lives outside of the subscription: after an
+outage it goes on behind the last cursor, and nothing is missed or repeated.
+
+Whatever ends a watch, subscriptions are left without waiting and without hearing of an exception
+(`AsyncExitStack.aclose`). For an event loop that ends closes generators, those inside of them and
+their context managers at once and in any order, and each would complain about the others.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self, TypeVar
+
+from agent_client.session import Session
+from shared.errors import StoreUnavailableError
+from shared.event import DeltaEvent, StatusEvent
+from shared.message import Message
+from shared.notification import Subscription
+from shared.run import Run
+
+RECHECK_S: Final = 15.0
+"""A watcher that heard nothing for so long looks without a hint, since hints may be lost."""
+EVENT_PAGE: Final = 500
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 2.0
+
+Item = TypeVar("Item")
+
+
+def watch_messages(
+    session: Session, run_id: str, *, after: str | None
+) -> AsyncGenerator[Message, None]:
+    """Messages of a run behind `after`, until it has ended; see `AsyncRun.watch`."""
+    view = RunView(session, run_id, history_cursor=after)
+    return persistently(view.patience, partial(_messages, view))
+
+
+async def watch_end(session: Session, run_id: str) -> Run:
+    """Wait until a run has ended and return its last state; see `AsyncRun.result`."""
+    view = RunView(session, run_id)
+    async with aclosing(persistently(view.patience, partial(_end, view))) as ended:
+        return await anext(ended)
+
+
+def watch_conversation(
+    session: Session, conversation_id: str, *, after: str | None
+) -> AsyncGenerator[Message, None]:
+    """Messages of a conversation behind `after`, for ever; see `AsyncAgentClient`."""
+    cursor = after
+    patience = Patience(session)
+    store = session.backend.conversations
+
+    async def once() -> AsyncGenerator[Message, None]:
+        nonlocal cursor
+        async with aclosing(AsyncExitStack()) as stack:
+            subscription = await stack.enter_async_context(
+                store.notifications.subscribe(store.topic(conversation_id))
+            )
+            while True:
+                for message in await store.list_messages(conversation_id, after=cursor):
+                    cursor = message.cursor
+                    yield message
+                patience.reset()
+                await subscription.wait(RECHECK_S)
+
+    return persistently(patience, once)
+
+
+async def _messages(view: "RunView") -> AsyncGenerator[Message, None]:
+    async with Hints(view) as hints:
+        while True:
+            has_ended = view.has_ended
+            for message in await view.read_messages():
+                yield message
+            if has_ended:
+                return
+            # Text deltas are no reason to read the history.
+            while not await _is_worth_a_look(view, hints):
+                pass
+
+
+async def _is_worth_a_look(view: "RunView", hints: "Hints") -> bool:
+    """Wait for hints; may the history hold something new?"""
+    hinted = await hints.wait()
+    if hinted.run:
+        await view.read_events()
+    return hinted.messages or view.has_ended or not hinted.run
+
+
+async def _end(view: "RunView") -> AsyncGenerator[Run, None]:
+    ledger = view.session.backend.ledger
+    async with aclosing(AsyncExitStack()) as stack:
+        subscription = await stack.enter_async_context(
+            ledger.notifications.subscribe(ledger.topic(view.run_id))
+        )
+        run = await view.refresh()
+        while not run.status.is_final:
+            view.patience.reset()
+            is_hinted = await subscription.wait(RECHECK_S)
+            if is_hinted:
+                # Much smaller than the run with its input, and most hints are about text deltas.
+                await view.read_events()
+            if view.has_ended or not is_hinted:
+                run = await view.refresh()
+        yield run
+
+
+class RunView:
+    """One watcher's place in the two logs of a run: its messages and its events.
+
+    Attributes:
+        has_ended: Whether no more messages will come. Never becomes false again.
+        final: The event of the end, if the log (which is short-lived) still had it.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        run_id: str,
+        *,
+        history_cursor: str | None = None,
+        event_cursor: str | None = None,
+    ) -> None:
+        self.session = session
+        self.run_id = run_id
+        self.patience = Patience(session)
+        self.has_ended = False
+        self.final: StatusEvent | None = None
+        self._history_cursor = history_cursor
+        self._event_cursor = event_cursor
+
+    async def refresh(self) -> Run:
+        """Read the run itself: the truth, also when its events are forgotten."""
+        run = await self.session.backend.ledger.get(self.run_id)
+        self.has_ended |= run.status.is_final
+        self._history = run.history_id
+        return run
+
+    async def read_messages(self) -> list[Message]:
+        """Messages behind those read before; `refresh` has to come first."""
+        messages = await self.session.backend.conversations.list_messages(
+            self._history, after=self._history_cursor, run_id=self.run_id
+        )
+        if messages:
+            self._history_cursor = messages[-1].cursor
+        return messages
+
+    async def read_events(self) -> list[StatusEvent | DeltaEvent]:
+        """Events behind those read before, without the final one, which is kept in `final`."""
+        cursor = self._event_cursor
+        events: list[StatusEvent | DeltaEvent] = []
+        is_full = True
+        while is_full:
+            page = await self.session.backend.ledger.list_events(
+                self.run_id, after=cursor, limit=EVENT_PAGE
+            )
+            events += page
+            cursor = page[-1].cursor if page else cursor
+            is_full = len(page) == EVENT_PAGE
+        # Only now, since an error on a later page would have lost the earlier ones.
+        self._event_cursor = cursor
+        for event in events:
+            if isinstance(event, StatusEvent) and event.status.is_final:
+                self.has_ended, self.final = True, event
+        return [event for event in events if event is not self.final]
+
+
+@dataclass(frozen=True, slots=True)
+class Hinted:
+    """What hints came about. Neither: none came for `RECHECK_S`."""
+
+    run: bool
+    messages: bool
+
+
+class Hints:
+    """Hints about a run and about its history. Entering it subscribes, and looks at the run.
+
+    Each subscription has a task that waits, which outlives a hint on the other: to start and cancel
+    one for every hint would cost more than the hint.
+    """
+
+    def __init__(self, view: RunView) -> None:
+        self._view = view
+        self._subscriptions: dict[str, Subscription] = {}
+        self._waits: dict[str, asyncio.Task[bool]] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        view, backend = self._view, self._view.session.backend
+        ledger, store = backend.ledger, backend.conversations
+        async with AsyncExitStack() as stack:
+            about_run = ledger.notifications.subscribe(ledger.topic(view.run_id))
+            self._subscriptions["run"] = await stack.enter_async_context(about_run)
+            history = (await view.refresh()).history_id
+            about_messages = store.notifications.subscribe(store.topic(history))
+            self._subscriptions["messages"] = await stack.enter_async_context(about_messages)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for wait in self._waits.values():
+            wait.cancel()
+        await self._stack.aclose()
+
+    async def wait(self) -> Hinted:
+        """Wait until something was hinted at since the last call.
+
+        When nothing was for `RECHECK_S`, look at the run without a hint.
+        """
+        self._view.patience.reset()
+        for topic, subscription in self._subscriptions.items():
+            if topic not in self._waits:
+                self._waits[topic] = asyncio.create_task(
+                    _wait(subscription), name=f"wait for hints about the {topic}"
+                )
+        await asyncio.wait(self._waits.values(), return_when=asyncio.FIRST_COMPLETED)
+        done = [topic for topic, wait in self._waits.items() if wait.done()]
+        # The result is looked at here, so a wait that broke ends the watch with its error.
+        hinted = {topic for topic in done if self._waits.pop(topic).result()}
+        if not hinted:
+            await self._view.refresh()
+        return Hinted(run="run" in hinted, messages="messages" in hinted)
+
+
+async def _wait(subscription: Subscription) -> bool:
+    return await subscription.wait(RECHECK_S)
+
+
+class Patience:
+    """How long a watcher bears with a store that does not answer, and when it asks again."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.reset()
+
+    def reset(self) -> None:
+        """All that was to be read was answered.
+
+        One answer is not enough: conversations may be kept elsewhere than runs, and only one of
+        the two be away.
+        """
+        self._failing_since: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+
+    async def bear(self, error: StoreUnavailableError) -> None:
+        """Pause before the next try; raise `error` when there is none any more."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        has_run_out = now - self._failing_since >= self._session.reconnect_s
+        if has_run_out or self._session.is_closed:
+            raise error
+        # Spread out, or all watchers of a process would come back in one burst.
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def persistently(
+    patience: Patience, once: Callable[[], AsyncGenerator[Item, None]]
+) -> AsyncGenerator[Item, None]:
+    """What `once` yields, called again after an outage; it goes on where it was interrupted.
+
+    Raises:
+        StoreUnavailableError: The store was away for `reconnect_s`.
+    """
+    while True:
+        try:
+            async with aclosing(once()) as items:
+                async for item in items:
+                    yield item
+        except StoreUnavailableError as error:
+            await patience.bear(error)
+        else:
+            return

@@ -1,0 +1,236 @@
+"""The commands: `start`, `agents`, `ping`."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import typer
+
+from agent_worker.cli.display import announced, print_agents, printable, show_ready
+from agent_worker.cli.report import DESCRIPTION, ExitCode, errors_reported, read_settings
+
+if TYPE_CHECKING:
+    from agent_worker.definition import AgentDefinition
+    from shared.backend import Backend
+    from shared.run import WorkerInfo
+    from shared.settings import Settings
+
+OpenBackend = Callable[["Settings"], "Backend"]
+"""Opens what knows of live workers. A test passes one in as the context's `obj`."""
+
+_SERVICES: Final = "Services"
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Redis with runs and conversations. Default: AGENTS_REDIS_URL.",
+        rich_help_panel=_SERVICES,
+    ),
+]
+BrokerUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Celery's broker. Default: AGENTS_BROKER_URL, or the same Redis.",
+        rich_help_panel=_SERVICES,
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # A traceback is for defects and --debug, and locals could hold a password.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_asked_for: bool) -> None:  # noqa: FBT001 - typer passes the option's value
+    if is_asked_for:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("celery-agents")
+        except PackageNotFoundError:
+            number = "(not installed, run from its source)"
+        typer.echo(f"agent-worker {number}")
+        raise typer.Exit
+
+
+@app.callback(epilog=DESCRIPTION)
+def agent_worker(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Execute agent runs that clients submit.
+
+    A worker serves the agents of the modules it is pointed at.
+
+    Examples:
+      agent-worker start my_project.agents
+      agent-worker agents my_project.agents
+      agent-worker ping --here
+    """
+
+
+@app.command(epilog=DESCRIPTION)
+def start(
+    modules: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE", help="Python modules that hold agents."),
+    ],
+    *,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs in flight at once. Default: AGENTS_CONCURRENCY, or 200."),
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="The least severe entry that is written. Default: info."),
+    ] = None,
+    log_format: Annotated[
+        Literal["auto", "json", "console"] | None,
+        typer.Option(help="Default: auto, which is JSON where there is no terminal."),
+    ] = None,
+    redis_url: RedisUrl = None,
+    broker_url: BrokerUrl = None,
+    debug: Debug = False,
+) -> None:
+    """Serve the agents of some modules until told to stop.
+
+    Modules are found as by `python -m`: in the current folder, then where Python
+    looks. SIGTERM or Ctrl-C hands all runs over to other workers within seconds;
+    a second one ends the process at once.
+
+    Examples:
+      agent-worker start my_project.agents
+      agent-worker start billing.agents support.agents --concurrency 500
+      AGENTS_REDIS_URL=redis://cache:6379/0 agent-worker start agents --log-format json
+    """
+    with errors_reported(debug=debug):
+        from agent_worker.worker import run_worker
+
+        settings = _set_up(
+            concurrency=concurrency,
+            log_level=log_level,
+            log_format=log_format,
+            redis_url=redis_url,
+            broker_url=broker_url,
+        )
+        definitions = _load(modules)
+        code = run_worker(settings, definitions, on_ready=lambda: show_ready(settings, definitions))
+        raise typer.Exit(code)
+
+
+@app.command(epilog=DESCRIPTION)
+def agents(
+    context: typer.Context,
+    modules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODULE]", help="Modules to look into, without serving them."),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    debug: Debug = False,
+) -> None:
+    """List what modules hold, or without modules, what live workers serve.
+
+    Looking into modules needs neither Redis nor a broker.
+
+    Examples:
+      agent-worker agents my_project.agents
+      agent-worker agents --json
+    """
+    with errors_reported(debug=debug):
+        settings = _set_up(redis_url=redis_url)
+        if modules:
+            found = list(announced(settings, _load(modules)).agents)
+        else:
+            workers = _live_workers(context.obj, settings)
+            found = list({agent.name: agent for one in workers for agent in one.agents}.values())
+        found.sort(key=lambda agent: agent.name)
+        if as_json:
+            for agent in found:
+                typer.echo(json.dumps(agent.model_dump(mode="json")))
+        else:
+            print_agents(found)
+
+
+@app.command(epilog=DESCRIPTION)
+def ping(
+    context: typer.Context,
+    *,
+    worker: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only the worker with this id.")
+    ] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="Only workers on this host, or in this container.")
+    ] = False,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    debug: Debug = False,
+) -> None:
+    """Ask whether a worker is alive, by its heartbeat in Redis.
+
+    Prints those that are; with none, the exit code is 1. As a container's health
+    check use `agent-worker ping --here`.
+
+    Examples:
+      agent-worker ping --here
+      agent-worker ping --json | jq .active_runs
+    """
+    with errors_reported(debug=debug):
+        found = [
+            one
+            for one in _live_workers(context.obj, _set_up(redis_url=redis_url))
+            if worker in (None, one.id) and (not here or one.hostname == socket.gethostname())
+        ]
+        for one in found:
+            text = f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs"
+            typer.echo(json.dumps(one.model_dump(mode="json")) if as_json else printable(text))
+        if not found:
+            typer.echo("No such worker is alive.", err=True)
+            raise typer.Exit(ExitCode.FAILED)
+
+
+def _set_up(**given: str | int | None) -> "Settings":
+    """Read the settings and send log entries to standard error."""
+    from shared.log import configure_logging
+
+    settings = read_settings(**given)
+    configure_logging(settings)
+    return settings
+
+
+def _load(modules: Sequence[str]) -> list["AgentDefinition"]:
+    from agent_worker.registry import load_agents
+
+    return list(load_agents(modules).values())
+
+
+def _live_workers(open_backend: OpenBackend | None, settings: "Settings") -> list["WorkerInfo"]:
+    from shared.backend import open_redis_backend
+
+    async def ask() -> "list[WorkerInfo]":
+        backend = (open_backend or open_redis_backend)(settings)
+        try:
+            return await backend.ledger.list_workers()
+        finally:
+            await backend.aclose()
+
+    return asyncio.run(ask())
+
+
+def main() -> None:
+    """Entry point of the program."""
+    app(prog_name="agent-worker")

@@ -1,0 +1,73 @@
+"""Settings and errors of a command: one clear line and an exit code, never a traceback unasked."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from agent_worker.cli.display import printable
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+DESCRIPTION: Final = """\
+Exit codes:
+  0  fine; a worker that was told to stop has handed its runs over
+  1  the worker broke, or `ping` found none alive
+  2  wrong usage, a wrong setting, or a module that holds no agent to serve
+  4  Redis does not answer
+
+Settings come from the environment: AGENTS_REDIS_URL, AGENTS_BROKER_URL, others."""
+
+
+class ExitCode(IntEnum):
+    """See `DESCRIPTION`, which is part of every command's help."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNAVAILABLE = 4
+
+
+@contextmanager
+def errors_reported(*, debug: bool) -> Iterator[None]:
+    """Turn every error that this project raises on purpose into a line and an exit code."""
+    from shared.errors import AgentsError, ConfigurationError, RequestError, UnavailableError
+
+    try:
+        yield
+    except AgentsError as error:
+        if debug:
+            typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        label = typer.style("Error:", fg="red", bold=True)
+        typer.echo(f"{label} {printable(str(error))}", err=True)
+        code = ExitCode.FAILED
+        if isinstance(error, ConfigurationError | RequestError):
+            code = ExitCode.USAGE
+        elif isinstance(error, UnavailableError):
+            code = ExitCode.UNAVAILABLE
+        raise typer.Exit(code) from error
+
+
+def read_settings(**given: Any) -> "Settings":
+    """The settings of the environment, with what was given on the command line instead.
+
+    Raises:
+        ConfigurationError: A setting that is not valid. Its value is not in the message.
+    """
+    from pydantic import ValidationError
+
+    from shared.errors import ConfigurationError
+    from shared.settings import Settings
+
+    try:
+        return Settings.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
+        raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error

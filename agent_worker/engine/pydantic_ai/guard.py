@@ -1,0 +1,245 @@
+"""The guard of a run: stands around every model call and every tool call in it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+import pydantic_core
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    ModelRetry,
+    SkipToolExecution,
+    SkipToolValidation,
+    ToolFailed,
+    ToolFailedError,
+    ToolRetryError,
+    UnexpectedModelBehavior,
+)
+from pydantic_ai.messages import (
+    ModelRequest,
+    ModelRequestPart,
+    ToolCallPart,
+    ToolReturn,
+    tool_return_ta,
+)
+from pydantic_ai.models import Model
+from pydantic_ai.output import OutputContext
+from pydantic_ai.tools import RunContext, ToolDefinition, ToolDenied
+
+from agent_worker.context import RunInfo, ToolContext, idempotency_key, in_tool
+from agent_worker.engine.protocol import EngineLimits
+from agent_worker.engine.pydantic_ai.history import RecordedResult
+from agent_worker.engine.pydantic_ai.patience import PatientModel, Show
+from agent_worker.engine.pydantic_ai.round import Round
+
+MAX_FAILURE_LENGTH: Final = 4000
+"""Characters of an exception's message that the model is shown."""
+
+_CONTROL_FLOW: Final = (
+    ApprovalRequired,
+    CallDeferred,
+    ModelRetry,
+    SkipToolExecution,
+    ToolFailed,
+    ToolFailedError,
+    ToolRetryError,
+)
+
+Arguments = dict[str, Any]
+Execute = Callable[[Arguments], Awaitable[Any]]
+
+
+class RunGuard(AbstractCapability[Any]):
+    """Makes the calls of one run durable.
+
+    Model calls are limited and repeated. Tool calls are limited and know who they are; what they
+    raise becomes a result; those that finished under an earlier lease are answered from the store.
+
+    `round` is the round whose tools are being called. `renamed` collects the ids that an answer's
+    calls were given so that they differ, with the ids that the model wrote.
+    """
+
+    def __init__(
+        self,
+        run: RunInfo,
+        limits: EngineLimits,
+        *,
+        before_model_call: Callable[[], Awaitable[None]],
+        show: Show | None,
+        renamed: dict[str, str],
+    ) -> None:
+        self.round = Round(position=0)
+        self._run = run
+        self._limits = limits
+        self._before_model_call = before_model_call
+        self._show = show
+        self._renamed = renamed
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Outermost: the user's own hooks see what a tool raised before it becomes a result."""
+        return CapabilityOrdering(position="outermost")
+
+    def get_wrapper_model(self, model: Model) -> Model:
+        return PatientModel(
+            model,
+            self._limits,
+            before_call=self._before_model_call,
+            show=self._show,
+            renamed=self._renamed,
+        )
+
+    async def wrap_tool_validate(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002  a hook's arguments are given
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,  # noqa: ARG002
+        args: str | Arguments,
+        handler: Callable[[str | Arguments], Awaitable[Arguments]],
+    ) -> Arguments:
+        """Let calls that have a result pass: they are not executed, whatever their arguments."""
+        if self.round.index_of(call.tool_call_id) in self.round.recorded:
+            raise SkipToolValidation({})
+        return await handler(args)
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Any],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,  # noqa: ARG002
+        args: Arguments,
+        handler: Execute,
+    ) -> Any:
+        index = self.round.index_of(call.tool_call_id)
+        if index is None:
+            return await handler(args)  # code of a tool calls this one: a part of that call
+        if (recorded := self.round.recorded.get(index)) is not None:
+            ctx.enqueue(*recorded.said)
+            return _answer(recorded)
+        with in_tool(self._tool_context(index, call)):
+            result = _storable(await self._execute(ctx, call, args, handler))
+        self.round.executed.add(index)
+        self.round.said[index] = _said_by(ctx)
+        if isinstance(result, ToolReturn) and result.tools:
+            self.round.reveals[index] = list(result.tools)
+        return result
+
+    async def wrap_output_process(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002
+        *,
+        output_context: OutputContext,
+        output: Any,
+        handler: Callable[[Any], Awaitable[Any]],
+    ) -> Any:
+        """Run an output function as the tool call that it is: with a key, and not a second time."""
+        call = output_context.tool_call
+        index = None if call is None else self.round.index_of(call.tool_call_id)
+        if call is None or index is None:
+            return await handler(output)
+        recorded = self.round.recorded.get(index)
+        if recorded is not None and recorded.has_output:
+            return recorded.output
+        with in_tool(self._tool_context(index, call)):
+            result = await handler(output)
+        if result is not output:
+            self.round.outputs[index] = result
+        return result
+
+    async def _execute(
+        self, ctx: RunContext[Any], call: ToolCallPart, args: Arguments, handler: Execute
+    ) -> Any:
+        limit_s = self._limits.tool_timeout_s
+        scope = asyncio.timeout(limit_s)
+        try:
+            async with scope:
+                return await handler(args)
+        except _CONTROL_FLOW:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # somebody cancels the run; otherwise the tool made it up
+            _fail(error)
+        except SystemExit as error:
+            _fail(error)  # or one tool could end the process and all runs in it
+        except Exception as error:
+            if scope.expired() and isinstance(error, TimeoutError):
+                name = call.tool_name
+                raise ToolFailed(f"The tool {name!r} did not end within {limit_s:g} s.") from error
+            if _is_out_of_retries(error, ctx):
+                raise
+            _fail(error)
+
+    def _tool_context(self, index: int, call: ToolCallPart) -> ToolContext:
+        return ToolContext(
+            run=self._run,
+            tool_name=call.tool_name,
+            tool_call_id=self.round.stored_ids[index],
+            idempotency_key=idempotency_key(self._run.run_id, self.round.position, index),
+        )
+
+
+def _said_by(ctx: RunContext[Any]) -> list[ModelRequestPart]:
+    """What the tool has put into the run with `ctx.enqueue`, to go behind its result."""
+    own = (ctx.tool_call_id, ctx.run_step)
+    return [
+        part
+        for pending in ctx.pending_messages or ()
+        if getattr(pending, "_tool_call", None) == own
+        for message in pending.messages
+        if isinstance(message, ModelRequest)
+        for part in message.parts
+    ]
+
+
+def _answer(recorded: RecordedResult) -> Any:
+    """Say again what a call gave; the exact part is put in its place afterwards."""
+    part = recorded.part
+    if part.outcome == "retried":
+        raise ModelRetry(part.model_response_str(wrap_if_error=False))
+    if part.outcome == "failed":
+        raise ToolFailed(part.model_response_str(wrap_if_error=False))
+    if part.outcome == "denied":
+        return ToolDenied(part.model_response_str(wrap_if_error=False))
+    return ToolReturn(
+        part.content,
+        content=recorded.follow_up,
+        metadata=part.metadata,
+        tools=recorded.tools,
+    )
+
+
+def _storable(result: Any) -> Any:
+    """The result, if it can be stored and sent; what a model cannot be told is a failure."""
+    value = result.return_value if isinstance(result, ToolReturn) else result
+    if value is None or isinstance(value, bool | int | float):
+        return result
+    try:
+        _ = value.encode() if isinstance(value, str) else tool_return_ta.dump_json(value)
+    except (UnicodeEncodeError, pydantic_core.PydanticSerializationError, ValueError) as error:
+        kind = type(value).__name__
+        raise ToolFailed(
+            f"The tool returned a {kind} that cannot be written as JSON: {error}"
+        ) from error
+    return result
+
+
+def _fail(error: BaseException) -> NoReturn:
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    raise ToolFailed(said[:MAX_FAILURE_LENGTH]) from error
+
+
+def _is_out_of_retries(error: Exception, ctx: RunContext[Any]) -> bool:
+    """Whether Pydantic AI ends the run because the tool asked for one correction too many.
+
+    An agent that runs inside of the tool raises the same class for its own reasons.
+    """
+    return (
+        isinstance(error, UnexpectedModelBehavior)
+        and isinstance(error.__cause__, ModelRetry)
+        and ctx.retry >= ctx.max_retries
+    )

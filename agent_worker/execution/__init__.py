@@ -1,0 +1,1 @@
+"""Execution: how one leased run is led to its outcome."""

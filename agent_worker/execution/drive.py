@@ -1,0 +1,207 @@
+"""The drive: an engine at work, each message of it stored before it goes on."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from enum import Enum, auto
+from typing import Any, Final
+
+import structlog
+
+from agent_worker.context import in_run
+from agent_worker.engine.protocol import (
+    Engine,
+    EngineError,
+    EngineEvent,
+    EngineRequest,
+    Finished,
+    TextDelta,
+)
+from agent_worker.execution.closing import describe, failed, open_calls
+from agent_worker.execution.deltas import DeltaStream
+from agent_worker.execution.persistence import uninterrupted
+from agent_worker.execution.transcript import Transcript
+from shared.errors import FencedError
+from shared.message import Draft
+from shared.run import Ending, RunStatus
+
+HALT_S: Final = 1.0
+"""How long a cancelled engine may take to let go before it is left behind."""
+WRITE_PATIENCE_S: Final = 0.5
+"""How long a cancelled engine's last message may take to be stored; else the next flush has it."""
+
+log = structlog.get_logger()
+
+
+class Stop(Enum):
+    """Why an engine is stopped before it is through."""
+
+    CANCEL = auto()
+    HAND_OVER = auto()
+    LOST = auto()
+
+
+class Drive:
+    """Runs an engine in a task of its own and writes down what it yields.
+
+    A message that the engine has yielded is in the transcript, whatever happens next; where
+    `saves_each` is set it is also stored before the engine goes on.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        request: EngineRequest,
+        transcript: Transcript,
+        deltas: DeltaStream,
+        *,
+        saves_each: bool,
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._transcript = transcript
+        self._deltas = deltas
+        self._saves_each = saves_each
+        self._is_leaving = False
+        self._is_halted = False
+        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+
+    def stop(self, why: Stop) -> None:
+        """Cancel the engine. The first reason counts."""
+        if not self._stop.done():
+            self._stop.set_result(why)
+
+    def leave(self, grace_s: float) -> None:
+        """Stop where nothing is lost.
+
+        At once while a model is asked, else when the tools that are running have ended, or
+        `grace_s` is over.
+        """
+        self._is_leaving = True
+        if self._is_at_safe_point():
+            self.stop(Stop.HAND_OVER)
+        else:
+            asyncio.get_running_loop().call_later(grace_s, self.stop, Stop.HAND_OVER)
+
+    async def run(self, time_limit_s: float) -> Ending | None:
+        """Drive the engine to the end of the run. None: it was stopped to be handed over.
+
+        Raises:
+            FencedError: The run belongs to another worker now.
+            StoreUnavailableError: The store was away for too long.
+        """
+        engine = asyncio.create_task(self._consume(), name=f"engine:{self._request.run.run_id}")
+        awaited: set[asyncio.Future[Any]] = {engine, self._stop}
+        try:
+            await asyncio.wait(awaited, timeout=time_limit_s, return_when=asyncio.FIRST_COMPLETED)
+            is_late = not engine.done() and not self._stop.done()
+        finally:
+            await self._halt(engine)
+            await self._deltas.aclose()
+        return self._judge(engine, time_limit_s if is_late else None)
+
+    def _is_at_safe_point(self) -> bool:
+        """Whether another worker could go on and repeat nothing but a model call.
+
+        A run that is stored as a whole has no such point before its end.
+        """
+        return self._saves_each and not open_calls(self._transcript.messages)
+
+    async def _consume(self) -> Ending | None:
+        with in_run(self._request.run):
+            events = self._engine.run(self._request)
+            try:
+                return await self._follow(events)
+            finally:
+                await _close(events)
+
+    async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> Ending | None:
+        while True:
+            event = await _next(events)
+            if self._is_halted:
+                return None
+            if isinstance(event, Ending):
+                return event
+            if isinstance(event, TextDelta):
+                self._deltas.push(event.text, position=self._transcript.next_position)
+                continue
+            await self._write(event)
+            if self._is_leaving and self._is_at_safe_point():
+                return None
+
+    async def _write(self, draft: Draft) -> None:
+        self._transcript.add(draft)
+        await uninterrupted(
+            self._store(), patience_s=WRITE_PATIENCE_S, name=f"store:{self._request.run.run_id}"
+        )
+
+    async def _store(self) -> None:
+        await self._deltas.flush()  # a reader sees the pieces before the whole
+        if self._saves_each:
+            await self._transcript.flush()
+
+    async def _halt(self, engine: asyncio.Task[Ending | None]) -> None:
+        if engine.done():
+            return
+        self._is_halted = True  # an engine that ignores its cancellation is not listened to
+        engine.cancel()
+        await asyncio.wait({engine}, timeout=HALT_S)
+        if not engine.done():
+            log.error("engine.stuck", waited_s=HALT_S)
+
+    def _judge(
+        self, engine: asyncio.Task[Ending | None], exceeded_s: float | None
+    ) -> Ending | None:
+        if engine.done() and not engine.cancelled():
+            ending = engine.result()
+            # What an engine says while it is torn down is about the tearing down.
+            if ending is not None and (
+                ending.status is RunStatus.COMPLETED
+                or (exceeded_s is None and not self._stop.done())
+            ):
+                return ending
+        if exceeded_s is not None:
+            return failed(
+                "time_limit",
+                f"The run took longer than {exceeded_s:g} s. Raise `time_limit_s` of the run or "
+                "the agent, or AGENTS_TIME_LIMIT_S.",
+            )
+        return self._judge_stop(is_cancelled=engine.cancelled())
+
+    def _judge_stop(self, *, is_cancelled: bool) -> Ending | None:
+        why = self._stop.result() if self._stop.done() else None
+        if why is Stop.LOST:
+            raise FencedError("The ledger does not count this run among those of this worker.")
+        if why is Stop.CANCEL:
+            return Ending(status=RunStatus.CANCELLED)
+        if why is None and is_cancelled:
+            return failed("internal_error", "The engine was cancelled by code of its own.")
+        return None
+
+
+async def _next(events: AsyncGenerator[EngineEvent, None]) -> Draft | TextDelta | Ending:
+    """What the engine yields next, or how it ended.
+
+    Its exceptions are turned into an ending here, so that they cannot be taken for the store's.
+    """
+    try:
+        event = await anext(events)
+    except EngineError as error:
+        return failed(error.code, str(error))
+    except StopAsyncIteration:
+        return failed("internal_error", "The engine ended without saying that it had finished.")
+    except Exception as error:
+        log.exception("engine.broken")
+        return failed("internal_error", describe(error))
+    if not isinstance(event, Finished):
+        return event
+    return Ending(
+        status=RunStatus.COMPLETED, output=event.output, usage=event.usage, rounds=event.rounds
+    )
+
+
+async def _close(events: AsyncGenerator[EngineEvent, None]) -> None:
+    """Let the engine clean up. What goes wrong there does not change how the run ended."""
+    try:
+        await events.aclose()
+    except Exception:
+        log.exception("engine.unclean")

@@ -1,0 +1,66 @@
+"""The transcript: what one run has written, and how much of it is stored."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from agent_worker.execution.persistence import insist
+from shared.conversation.protocol import ConversationStore, Writer
+from shared.message import Draft, Message
+
+log = structlog.get_logger()
+
+
+class Transcript:
+    """The messages of one run by position. `add` gives a message its place, `flush` stores it.
+
+    A flush whose outcome is in doubt is repeated by the next one with the same messages, and the
+    store skips those that it has: so nothing is lost and nothing doubled, whatever interrupts it.
+    """
+
+    def __init__(
+        self, store: ConversationStore, history: str, writer: Writer, stored: Sequence[Message]
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._writer = writer
+        self._messages = list(stored)
+        self._stored = len(stored)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages, by position, those included that are not stored yet."""
+        return tuple(self._messages)
+
+    @property
+    def next_position(self) -> int:
+        """The place of the message that is added next."""
+        return self._messages[-1].position + 1 if self._messages else 0
+
+    def add(self, *drafts: Draft) -> None:
+        """Give each draft the next place of the run."""
+        for draft in drafts:
+            self._messages.append(
+                Message.from_draft(draft, run_id=self._writer.run_id, position=self.next_position)
+            )
+
+    async def flush(self) -> None:
+        """Store everything that is not stored yet, in one atomic append.
+
+        Raises:
+            FencedError: Another worker leads this run now.
+            StoreUnavailableError: The store was away for too long.
+        """
+        pending = self._messages[self._stored :]
+        if not pending:
+            return
+        await insist(partial(self._store.append, self._history, pending, writer=self._writer))
+        self._stored += len(pending)
+        for message in pending:
+            log.debug(
+                "message.stored",
+                position=message.position,
+                role=message.role.value,
+                kind=message.kind.value,
+            )

@@ -1,0 +1,240 @@
+"""The worker process: Celery hears the rings, the runtime executes the runs.
+
+    main thread       Celery's consumer and its signal handlers
+    8 pool threads    each takes one ring and waits until the runtime has leased the run
+    runtime thread    one event loop with all runs on it
+
+SIGTERM and SIGINT: the runtime stops taking at once, which frees the pool threads; Celery stops
+consuming; then the runs are handed over. In this order, since a ring for a run that was handed over
+would otherwise be heard by the very worker that is leaving. A second signal ends the process on the
+spot; its runs are found once the ledger misses it.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+import structlog
+from celery import Celery, signals
+from celery.bootsteps import StartStopStep
+from celery.platforms import EX_FAILURE, EX_OK
+from celery.worker import state as celery_state
+
+from agent_worker.announcement import new_worker_id, queues_of
+from agent_worker.definition import AgentDefinition
+from agent_worker.runtime_thread import RuntimeThread
+from shared.backend import open_redis_backend
+from shared.celery_app import WAKE_TASK, create_celery_app
+from shared.dispatch.celery import CeleryDispatcher
+from shared.errors import ConfigurationError, InvalidIdError
+from shared.identifier import partition_of_run
+from shared.settings import Settings
+
+WAKE_THREADS: Final = 8
+"""A thread is held until its run is leased, so a few serve any number of runs."""
+CONSUMER_STOP_S: Final = 1.0
+"""How long Celery may take to stop consuming before runs are handed over all the same."""
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError)
+"""What kombu raises for something on the queue that is no message. Celery gets over it as it gets
+over a lost connection; otherwise, a few bytes on a queue would end one worker after another."""
+THREADS_LEFT_S: Final = 0.3
+"""How long the process waits for threads that end by themselves."""
+
+log = structlog.get_logger()
+
+
+def run_worker(
+    settings: Settings,
+    definitions: Sequence[AgentDefinition],
+    *,
+    on_ready: Callable[[], None] | None = None,
+) -> int:
+    """Serve `definitions` until a signal arrives; return the exit code. Main thread only.
+
+    `on_ready` is called once rings are heard. The code is 0 where somebody asked for the end
+    (SIGTERM, SIGINT, Celery's remote control), otherwise 1. Where a sync tool still blocks a
+    thread, the process exits in here: Python would wait for it.
+
+    Raises:
+        ConfigurationError: There is nothing to serve, or two definitions have one name.
+    """
+    worker = Worker(settings, definitions, on_ready=on_ready)
+    code = worker.run()
+    if left := _threads_left():
+        log.warning("threads.left", threads=left)
+        _exit_now(code)
+    return code
+
+
+class Worker:
+    """One worker process. `run` can be called once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        definitions: Sequence[AgentDefinition],
+        *,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self.id = new_worker_id()
+        self._settings = settings
+        self._on_ready = on_ready
+        self._signals = 0
+        self._consumer: Any = None
+        self._runtime = RuntimeThread(
+            settings,
+            _by_name(definitions),
+            open_backend=open_redis_backend,
+            open_dispatcher=CeleryDispatcher,
+            on_end=self._stop_consuming,
+            worker_id=self.id,
+        )
+        self._app = self._build_app(queues_of(definitions, settings))
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Until Celery has its own: as process 1 of a container there is no default action.
+            signal.signal(number, _leave_early)
+        celery_state.should_stop = None
+        signals.setup_logging.connect(_keep_logging, weak=False)
+        signals.worker_ready.connect(self._on_consumer_ready, weak=False)
+        signals.worker_shutting_down.connect(self._on_signal, weak=False)
+        try:
+            self._runtime.start()
+            if self._runtime.failure is None:
+                self._consume()
+        finally:
+            self._runtime.hand_over()
+            self._runtime.join()
+        is_asked_to = self._signals > 0 or getattr(self._consumer, "exitcode", None) == EX_OK
+        code = EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
+        log.info("worker.exited", worker_id=self.id, code=code)
+        return code
+
+    def _consume(self) -> None:
+        """Consume until a signal arrives or the runtime ends."""
+        settings = self._settings
+        consumer: Any = self._app.Worker(
+            hostname=f"{settings.key_prefix}@{self.id}",
+            pool="threads",
+            concurrency=WAKE_THREADS,
+            quiet=True,
+            task_events=settings.remote_control,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=not settings.remote_control,
+        )
+        consumer.consumer.channel_errors += _UNREADABLE
+        self._consumer = consumer
+        consumer.start()
+
+    def _build_app(self, queues: Sequence[str]) -> Celery:
+        app = create_celery_app(self._settings, queues)
+        app.conf.update(
+            # A broker that answers with an error, as one that is loading its data does, is waited
+            # for like one that does not answer.
+            broker_channel_error_retry=True,
+            # Rings are acknowledged early, so there is nothing to cancel; but Celery says at
+            # length on each lost connection that it does not.
+            worker_cancel_long_running_tasks_on_connection_loss=True,
+        )
+        # Not shared, or Celery would give it to every app of the process, the dispatcher's too.
+        app.task(name=WAKE_TASK, ignore_result=True, shared=False)(self._wake)
+        app.steps["worker"].add(_step_that_hands_over(self._runtime))
+        return app
+
+    def _wake(self, run_id: object = None, *_args: object, **_options: object) -> None:
+        """The task. Anybody can put a message on a queue, so what it holds is looked at first."""
+        try:
+            partition_of_run(run_id)
+        except InvalidIdError:
+            log.warning("ring.malformed", type=type(run_id).__name__)
+            return
+        self._runtime.wake(str(run_id))
+
+    def _on_consumer_ready(self, **_: Any) -> None:
+        log.info("worker.ready", worker_id=self.id)
+        if self._on_ready is not None:
+            self._on_ready()
+
+    def _on_signal(self, **_: Any) -> None:
+        """Runs inside Celery's signal handler: nothing in here may block or take a lock."""
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(EX_FAILURE)
+        self._runtime.stop_taking()
+        self._runtime.call_soon(self._interrupt_consumer)
+        self._runtime.hand_over(CONSUMER_STOP_S)
+
+    def _stop_consuming(self) -> None:
+        """Called when the runtime has ended; a worker without one must not swallow rings."""
+        if celery_state.should_stop is None:
+            celery_state.should_stop = EX_FAILURE  # type: ignore[assignment]  # stubs: only None
+        self._interrupt_consumer()
+
+    def _interrupt_consumer(self) -> None:
+        """Let Celery's loop look at its stop flag now; it may be waiting for the broker."""
+        hub = getattr(self._consumer, "hub", None)
+        if hub is not None:
+            hub.call_soon(_nothing)
+
+
+def _step_that_hands_over(runtime: RuntimeThread) -> type[StartStopStep]:
+    """A part of Celery's worker that is stopped after its consumer and before its threads."""
+
+    class HandOver(StartStopStep):
+        requires = ("celery.worker.components:Pool",)
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002  Celery passes its worker
+            runtime.stop_taking()
+            runtime.hand_over()
+
+        terminate = stop
+
+    return HandOver
+
+
+def _by_name(definitions: Sequence[AgentDefinition]) -> dict[str, AgentDefinition]:
+    agents = {definition.name: definition for definition in definitions}
+    if not agents:
+        raise ConfigurationError("There is no agent to serve; name a module that holds one.")
+    if len(agents) < len(definitions):
+        raise ConfigurationError(
+            "Two agents have one name, so that runs could not be told apart; rename one of "
+            f"{sorted(definition.name for definition in definitions)}."
+        )
+    return agents
+
+
+def _keep_logging(**_: Any) -> None:
+    """Connected to Celery's `setup_logging`, which then leaves logging as it is."""
+
+
+def _nothing() -> None:
+    """What a loop is given to do when it shall only wake up."""
+
+
+def _leave_early(*_: object) -> NoReturn:
+    sys.exit(EX_OK)
+
+
+def _threads_left() -> list[str]:
+    """Names of threads that would keep the interpreter from exiting."""
+    deadline = time.monotonic() + THREADS_LEFT_S
+    main = threading.main_thread()
+    threads = [thread for thread in threading.enumerate() if thread is not main]
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread.name for thread in threads if thread.is_alive() and not thread.daemon]
+
+
+def _exit_now(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -2,7 +2,8 @@
 
 `travel` is a Pydantic AI agent with tools. Without a provider's key its model is a script, which
 needs no network; with one, such as OPENAI_API_KEY, it is a model of that provider. To choose
-another, set AGENTS_EXAMPLE_MODEL, such as to "openai:gpt-6-luna", or to "scripted".
+another, set AGENTS_EXAMPLE_MODEL, such as to "openai:gpt-6-luna", or to "scripted". A server of
+one's own that speaks OpenAI's language is found by OPENAI_BASE_URL.
 """
 
 import os
@@ -20,13 +21,14 @@ from examples.travel.script import build_scripted_model
 
 SCRIPTED: Final = "scripted"
 PROVIDERS: Final = (
+    ("OPENAI_BASE_URL", "openai", "openai-chat:gpt-6-luna"),  # few others speak "responses"
     ("OPENAI_API_KEY", "openai", "openai:gpt-6-luna"),
     ("ANTHROPIC_API_KEY", "anthropic", "anthropic:claude-haiku-5-5"),
     ("GOOGLE_API_KEY", "google.genai", "google:gemini-3.8-flash"),
     ("MISTRAL_API_KEY", "mistralai", "mistral:mistral-small-latest"),
     ("GROQ_API_KEY", "groq", "groq:openai/gpt-oss-20b"),
 )
-"""A key, the library that its provider's models need, and a small model of it."""
+"""A variable, the library that its provider's models need, and a small model of it."""
 
 INSTRUCTIONS: Final = """\
 You plan weekend trips. Look up flights and weather at the same time, and convert a budget that is
@@ -41,8 +43,8 @@ def choose_model(environment: Mapping[str, str]) -> Model | str:
     name = environment.get("AGENTS_EXAMPLE_MODEL") or next(
         (
             model
-            for key, library, model in PROVIDERS
-            if environment.get(key) and _is_installed(library)
+            for variable, library, model in PROVIDERS
+            if environment.get(variable) and _is_installed(library)
         ),
         SCRIPTED,
     )

@@ -68,7 +68,7 @@ def read_settings(redis_url: str | None = None, broker_url: str | None = None) -
     try:
         return Settings.model_validate({name: url for name, url in given.items() if url})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors()[0]  # its message never quotes the value
         name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
         raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error
 

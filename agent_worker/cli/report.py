@@ -68,6 +68,6 @@ def read_settings(**given: Any) -> "Settings":
             {name: value for name, value in given.items() if value is not None}
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = error.errors()[0]  # its message never quotes the value
         name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
         raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error

@@ -18,7 +18,6 @@ from agent_worker.engine.protocol import (
 )
 from agent_worker.execution.closing import describe, failed, open_calls
 from agent_worker.execution.deltas import DeltaStream
-from agent_worker.execution.persistence import uninterrupted
 from agent_worker.execution.transcript import Transcript
 from shared.errors import FencedError
 from shared.message import Draft
@@ -26,8 +25,9 @@ from shared.run import Ending, RunStatus
 
 HALT_S: Final = 1.0
 """How long a cancelled engine may take to let go before it is left behind."""
-WRITE_PATIENCE_S: Final = 0.5
-"""How long a cancelled engine's last message may take to be stored; else the next flush has it."""
+
+CLEAN_UP_S: Final = 5.0
+"""How long an engine that has ended may take to clean up before its run goes on without it."""
 
 log = structlog.get_logger()
 
@@ -43,8 +43,9 @@ class Stop(Enum):
 class Drive:
     """Runs an engine in a task of its own and writes down what it yields.
 
-    A message that the engine has yielded is in the transcript, whatever happens next; where
-    `saves_each` is set it is also stored before the engine goes on.
+    A message that the engine has yielded is in the transcript, whatever happens next, and where
+    `saves_each` is set it is stored before the engine goes on. A write that is cut off by a stop
+    is in doubt: who ends the run, or hands it over, flushes the transcript once more.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Drive:
         self._saves_each = saves_each
         self._is_leaving = False
         self._is_halted = False
+        self._ending: Ending | None = None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
     def stop(self, why: Stop) -> None:
@@ -106,40 +108,36 @@ class Drive:
         """
         return self._saves_each and not open_calls(self._transcript.messages)
 
-    async def _consume(self) -> Ending | None:
+    async def _consume(self) -> None:
         with in_run(self._request.run):
             events = self._engine.run(self._request)
             try:
-                return await self._follow(events)
+                await self._follow(events)
             finally:
                 await _close(events)
 
-    async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> Ending | None:
+    async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> None:
         while True:
             event = await _next(events)
             if self._is_halted:
-                return None
+                return
             if isinstance(event, Ending):
-                return event
+                self._ending = event
+                return
             if isinstance(event, TextDelta):
                 self._deltas.push(event.text, position=self._transcript.next_position)
                 continue
-            await self._write(event)
+            self._transcript.add(event)
+            await self._store()
             if self._is_leaving and self._is_at_safe_point():
-                return None
-
-    async def _write(self, draft: Draft) -> None:
-        self._transcript.add(draft)
-        await uninterrupted(
-            self._store(), patience_s=WRITE_PATIENCE_S, name=f"store:{self._request.run.run_id}"
-        )
+                return
 
     async def _store(self) -> None:
         await self._deltas.flush()  # a reader sees the pieces before the whole
         if self._saves_each:
             await self._transcript.flush()
 
-    async def _halt(self, engine: asyncio.Task[Ending | None]) -> None:
+    async def _halt(self, engine: asyncio.Task[None]) -> None:
         if engine.done():
             return
         self._is_halted = True  # an engine that ignores its cancellation is not listened to
@@ -148,17 +146,11 @@ class Drive:
         if not engine.done():
             log.error("engine.stuck", waited_s=HALT_S)
 
-    def _judge(
-        self, engine: asyncio.Task[Ending | None], exceeded_s: float | None
-    ) -> Ending | None:
+    def _judge(self, engine: asyncio.Task[None], exceeded_s: float | None) -> Ending | None:
+        if self._ending is not None:
+            return self._ending
         if engine.done() and not engine.cancelled():
-            ending = engine.result()
-            # What an engine says while it is torn down is about the tearing down.
-            if ending is not None and (
-                ending.status is RunStatus.COMPLETED
-                or (exceeded_s is None and not self._stop.done())
-            ):
-                return ending
+            engine.result()  # raises what the store raised
         if exceeded_s is not None:
             return failed(
                 "time_limit",
@@ -202,6 +194,7 @@ async def _next(events: AsyncGenerator[EngineEvent, None]) -> Draft | TextDelta 
 async def _close(events: AsyncGenerator[EngineEvent, None]) -> None:
     """Let the engine clean up. What goes wrong there does not change how the run ended."""
     try:
-        await events.aclose()
+        async with asyncio.timeout(CLEAN_UP_S):
+            await events.aclose()
     except Exception:
         log.exception("engine.unclean")

@@ -37,8 +37,8 @@ async def insist(operation: Callable[[], Awaitable[Value]]) -> Value:
 async def uninterrupted(work: Coroutine[Any, Any, Value], *, patience_s: float, name: str) -> Value:
     """Await `work`; who cancels the caller meanwhile waits up to `patience_s` for its end.
 
-    Without this, a cancellation in the middle of a write would lose a status or leave in doubt
-    whether a message is stored. `work` is cancelled only when the patience has run out.
+    Without this, a cancellation in the middle of the last write would lose a run's status. `work`
+    is cancelled only when the patience has run out.
     """
     task = asyncio.create_task(work, name=name)
     try:

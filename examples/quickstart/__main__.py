@@ -5,11 +5,13 @@ import io
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from agent_client import AgentsError
 from examples.quickstart.left_running import LeftRunning
 from examples.quickstart.show import show_once
+from examples.quickstart.system import INTERRUPTIONS
 
 COMMANDS: Final[dict[str, Callable[[], int]]] = {
     "run": show_once,
@@ -27,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # not every terminal has a ✓
-    # So that SIGTERM leaves nothing behind either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in INTERRUPTIONS:
+        signal.signal(number, _interrupt_once)
     try:
         return command()
     except KeyboardInterrupt:
@@ -37,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentsError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+
+
+def _interrupt_once(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Like Ctrl-C by default, but a second one, out of impatience, cannot break the clearing up."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

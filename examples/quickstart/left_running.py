@@ -91,7 +91,7 @@ class LeftRunning:
         except BaseException:
             system.stop()
             self._forget()
-            print(f"The worker's log ends with:\n{system.last_words()}", file=sys.stderr)
+            print(system.last_words(), file=sys.stderr)
             raise
         return record
 

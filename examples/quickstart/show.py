@@ -8,10 +8,11 @@ from typing import Final
 
 from rich.console import Console
 
-from agent_client import AgentClient, RunStatus
+from agent_client import AgentClient, RunStatus, Settings
 from agent_client.live_view import LiveRun, choose_viewer
 from examples.quickstart.system import AGENTS_MODULE, System, find_url
 from shared.embedded_redis import find_redis_server
+from shared.log import configure_logging
 
 PROMPT: Final = "A weekend in Lisbon from Vienna for two, with at most 600 USD, please."
 CONVERSATION: Final = "quickstart:you:travel"
@@ -30,10 +31,10 @@ def show_once() -> int:
             with AgentClient(system.settings) as client:
                 is_completed = show_run(client)
         except Exception:
-            print(f"\nThe worker's log ends with:\n{system.last_words()}", file=sys.stderr)
+            print(f"\n{system.last_words()}", file=sys.stderr)
             raise
         if not is_completed:
-            print(f"\nThe worker's log ends with:\n{system.last_words()}", file=sys.stderr)
+            print(f"\n{system.last_words()}", file=sys.stderr)
             return 1
     print(f"\nAll of it is stopped again. Try next:\n\n{commands_to_try()}")
     return 0
@@ -82,5 +83,6 @@ def _show_locally() -> int:
         "local mode: the same system, but its conversations end with it. For the real thing,\n"
         "install redis-server or valkey-server, or set AGENTS_REDIS_URL.\n"
     )
+    configure_logging(Settings(log_level="warning"))  # what the worker says would be in between
     with AgentClient.local(AGENTS_MODULE) as client:
         return 0 if show_run(client) else 1

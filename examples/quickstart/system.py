@@ -25,6 +25,8 @@ URL_VARIABLE: Final = "AGENTS_REDIS_URL"
 PREFERRED_PORT: Final = 16379
 """Redis's own with a one before it, so that the address is the same the next time."""
 PREFERRED_URL: Final = f"redis://127.0.0.1:{PREFERRED_PORT}/0"
+INTERRUPTIONS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a kill, and a terminal that was closed."""
 
 _READY_S: Final = 30.0
 _POLL_S: Final = 0.05
@@ -51,6 +53,7 @@ class System:
         self.url = find_url()
         self.redis: EmbeddedRedis | None = None
         self._worker: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def settings(self) -> Settings:
@@ -94,6 +97,7 @@ class System:
     def start_worker(self) -> None:
         """Start a worker process that serves the example agents."""
         with self.worker_log.open("ab") as log:
+            self._log_start = log.tell()
             self._worker = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", "agent_worker.cli", "start", AGENTS_MODULE],
                 cwd=REPOSITORY,
@@ -113,7 +117,7 @@ class System:
         """
         started = time.monotonic()
         with AgentClient(self.settings) as client:
-            while self._worker is None or self._worker.pid not in _pids(client):
+            while self._worker is None or not _has_beaten(client, self._worker.pid):
                 if self._worker is None or self._worker.poll() is not None:
                     raise WorkerNotReadyError("The worker ended before it was ready.")
                 if time.monotonic() - started > _READY_S:
@@ -132,10 +136,11 @@ class System:
                 self.redis.stop()
 
     def last_words(self, lines: int = 20) -> str:
-        """The end of the worker's log."""
-        if not self.worker_log.exists():
+        """The end of what the worker logged, with a heading; empty if it was never started."""
+        if self._worker is None:
             return ""
-        return "\n".join(self.worker_log.read_text(errors="replace").splitlines()[-lines:])
+        log = self.worker_log.read_bytes()[self._log_start :].decode(errors="replace")
+        return "\n".join(["The worker's log ends with:", *log.splitlines()[-lines:]])
 
     def __enter__(self) -> Self:
         return self
@@ -162,14 +167,14 @@ def find_url() -> str:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """Hear no Ctrl-C: a second one, out of impatience, would leave processes behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(INTERRUPTIONS, before, strict=True):
             signal.signal(number, handler)
 
 
-def _pids(client: AgentClient) -> set[int]:
-    return {worker.pid for worker in client.workers()}
+def _has_beaten(client: AgentClient, pid: int) -> bool:
+    here = socket.gethostname()
+    return any((worker.hostname, worker.pid) == (here, pid) for worker in client.workers())

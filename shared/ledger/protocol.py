@@ -56,7 +56,7 @@ class Sweep:
     Attributes:
         reclaimed: Runs taken back from dead workers, whatever their agents; ring somebody for each.
         overdue: Runs of the given agents that were ready long enough and that nobody took, those
-            that wait longest first. They stay overdue until somebody leases them.
+            overdue for longest first. They stay overdue until somebody leases them.
         cancelled: Runs leased by the sweeping worker that somebody asked to cancel.
         leased: All runs that the ledger says the sweeping worker holds.
     """

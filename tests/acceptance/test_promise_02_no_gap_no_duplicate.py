@@ -11,6 +11,7 @@ from agent_client import AsyncAgentClient, Message, RunStatus
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.settings import Settings
 from tests.acceptance.conftest import play
+from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.traces import executions, permit
 from tests.waiting import eventually
 
@@ -61,7 +62,7 @@ async def test_a_frozen_worker_that_comes_back_cannot_write(
     permit(traces, "gate")
     zombie.kill(signal.SIGCONT)
     assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
-    await asyncio.to_thread(zombie.wait_for_log, "run.lost", timeout=20)
+    await asyncio.to_thread(wait_until, lambda: _has_dropped(zombie, run.id))
     check_whole(await client.history("frozen"))
 
 
@@ -89,11 +90,16 @@ async def test_a_ring_that_is_delivered_many_times_runs_once(
     await asyncio.to_thread(app.close)
 
 
+def _has_dropped(worker: WorkerNode, run_id: str) -> bool:
+    lines = worker.logs().splitlines()
+    return any("run.lost" in line and run_id in line for line in lines)
+
+
 async def _stored(client: AsyncAgentClient, conversation_id: str, count: int) -> bool:
     return len(await client.history(conversation_id)) >= count
 
 
-async def _worker_at_the_gate(workers: CeleryWorkerCluster, traces: Path):  # type: ignore[no-untyped-def]
+async def _worker_at_the_gate(workers: CeleryWorkerCluster, traces: Path) -> WorkerNode:
     """The worker that waits for the permission `gate`."""
 
     async def pid_at_gate() -> int | None:

@@ -1,7 +1,6 @@
 """Promise 11: a wrong set-up is a named error when something is built, and says what to change."""
 
 import pytest
-from agent_worker.registry import load_agents
 
 from agent_client import (
     AsyncAgentClient,
@@ -12,6 +11,7 @@ from agent_client import (
     UnknownAgentError,
 )
 from agent_worker import serve
+from agent_worker.registry import load_agents
 from shared.errors import AgentDefinitionError
 from tests.acceptance.conftest import play
 
@@ -30,8 +30,8 @@ async def test_an_unknown_agent_is_refused_with_the_names_that_are_served(
 ) -> None:
     """The caller reads which agents live workers serve, and nothing was stored."""
     with pytest.raises(UnknownAgentError, match="script"):
-        await client.submit("scirpt", play())
-    assert await client.runs() == []
+        await client.submit("scirpt", play(), conversation_id="refused")
+    assert await client.runs(conversation_id="refused") == []
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 Two Redis servers, one the broker and one the store, and two workers. Where a container engine runs,
 pytest-celery's own containers stand behind broker and backend; elsewhere processes do. The workers
 are processes of this checkout in both cases, since it is this code that is under test.
+
+Processes take seconds to start, so local ones last for the whole session: whatever a test killed
+or froze is put right before the next one.
 """
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,97 +32,105 @@ WORKERS = 2
 REPOSITORY = Path(__file__).parents[2]
 
 
+@dataclass(frozen=True)
+class LocalSystem:
+    """Processes that outlive a test."""
+
+    broker: BrokerNode
+    store: BackendNode
+    workers: list[WorkerNode]
+    traces: Path
+
+    def put_right(self) -> None:
+        """Start what is gone, thaw what is frozen, forget what tools wrote."""
+        for node in (self.broker, self.store):
+            if node.container.status != "running":
+                node.container.server.start()
+        for worker in self.workers:
+            worker.container.process.thaw()
+            if worker.container.status != "running":
+                worker.container.process.start()
+        for worker in self.workers:
+            worker.ready()
+        shutil.rmtree(self.traces)
+        self.traces.mkdir()
+
+
+@pytest.fixture(scope="session")
+def local_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
+    """Two Redis processes and two workers that serve `tests.agents`."""
+    folder = tmp_path_factory.mktemp("system")
+    traces = folder / "traces"
+    traces.mkdir()
+    broker = BrokerNode(_local_redis(folder, "broker"))
+    store = BackendNode(_local_redis(folder, "store"))
+    environment = _environment(store.config()["url"], broker.config()["url"], traces)
+    workers = [_worker(environment, folder, number) for number in range(WORKERS)]
+    yield LocalSystem(broker, store, workers, traces)
+    for node in (*workers, broker, store):
+        node.teardown()
+
+
 @pytest.fixture
-def traces(tmp_path: Path) -> Path:
+def traces(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where the test agents' tools leave their traces; see `tests.agents`."""
-    folder = tmp_path / "traces"
-    folder.mkdir()
-    return folder
+    if container_engine_runs():
+        return tmp_path
+    return _put_right(request).traces
 
 
 @pytest.fixture
-def celery_broker_cluster(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[CeleryBrokerCluster]:
+def celery_broker_cluster(request: pytest.FixtureRequest) -> CeleryBrokerCluster:
     """One Redis that only carries rings."""
     if container_engine_runs():
-        yield CeleryBrokerCluster(request.getfixturevalue("celery_redis_broker"))
-        return
-    node = BrokerNode(_local_redis(tmp_path, "broker"))
-    yield CeleryBrokerCluster(node)
-    node.teardown()
+        return CeleryBrokerCluster(request.getfixturevalue("celery_redis_broker"))
+    return CeleryBrokerCluster(_put_right(request).broker)
 
 
 @pytest.fixture
-def celery_backend_cluster(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[CeleryBackendCluster]:
+def celery_backend_cluster(request: pytest.FixtureRequest) -> CeleryBackendCluster:
     """One Redis that keeps runs and conversations."""
     if container_engine_runs():
-        yield CeleryBackendCluster(request.getfixturevalue("celery_redis_backend"))
-        return
-    node = BackendNode(_local_redis(tmp_path, "store"))
-    yield CeleryBackendCluster(node)
-    node.teardown()
+        return CeleryBackendCluster(request.getfixturevalue("celery_redis_backend"))
+    return CeleryBackendCluster(_put_right(request).store)
 
 
 @pytest.fixture
-def agents_environment(
-    celery_broker_cluster: CeleryBrokerCluster,
-    celery_backend_cluster: CeleryBackendCluster,
-    traces: Path,
-) -> dict[str, str]:
-    """The environment of the workers of this test."""
-    return {
-        "AGENTS_REDIS_URL": celery_backend_cluster[0].config()["host_url"],
-        "AGENTS_BROKER_URL": celery_broker_cluster[0].config()["host_url"],
-        FOLDER: str(traces),
-    }
-
-
-@pytest.fixture
-def agents_settings(agents_environment: dict[str, str]) -> Settings:
+def agents_settings(
+    celery_broker_cluster: CeleryBrokerCluster, celery_backend_cluster: CeleryBackendCluster
+) -> Settings:
     """The settings for clients of this test's system."""
     return Settings.model_validate(
         {
-            "redis_url": agents_environment["AGENTS_REDIS_URL"],
-            "broker_url": agents_environment["AGENTS_BROKER_URL"],
+            "redis_url": celery_backend_cluster[0].config()["host_url"],
+            "broker_url": celery_broker_cluster[0].config()["host_url"],
         }
     )
 
 
 @pytest.fixture
 def celery_worker_cluster(
-    agents_environment: dict[str, str], tmp_path: Path
+    request: pytest.FixtureRequest, agents_settings: Settings, traces: Path, tmp_path: Path
 ) -> Iterator[CeleryWorkerCluster]:
     """Two worker processes that serve `tests.agents`."""
-    nodes = [
-        WorkerNode(
-            LocalWorker(
-                WorkerProcess(
-                    "tests.agents",
-                    environment=agents_environment,
-                    cwd=REPOSITORY,
-                    log_path=tmp_path / f"worker-{number}.log",
-                ),
-                f"worker-{number}",
-            ),
-            Celery("test", set_as_current=False),
-        )
-        for number in range(WORKERS)
-    ]
-    cluster = CeleryWorkerCluster(*nodes)
+    if not container_engine_runs():
+        yield CeleryWorkerCluster(*_put_right(request).workers)
+        return
+    store = agents_settings.redis_url.get_secret_value()
+    environment = _environment(store, agents_settings.effective_broker_url, traces)
+    workers = [_worker(environment, tmp_path, number) for number in range(WORKERS)]
+    cluster = CeleryWorkerCluster(*workers)
     cluster.ready()
     yield cluster
-    for node in nodes:
-        node.teardown()
+    for worker in workers:
+        worker.teardown()
 
 
 @pytest.fixture
 def celery_worker_cluster_config(
-    celery_broker_cluster: CeleryBrokerCluster, celery_backend_cluster: CeleryBackendCluster
+    celery_broker_cluster: CeleryBrokerCluster,
 ) -> dict[str, Any]:
-    """Where broker and store are; there is no Celery result backend, results are in the ledger."""
+    """Where the broker is; there is no Celery result backend, results are in the ledger."""
     return {"celery_broker_cluster_config": celery_broker_cluster.config()}
 
 
@@ -128,6 +141,30 @@ def container_engine_runs() -> bool:
         return True
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex("/var/run/docker.sock") == 0
+
+
+def _put_right(request: pytest.FixtureRequest) -> LocalSystem:
+    """The session's system, put right once for each test."""
+    system: LocalSystem = request.getfixturevalue("local_system")
+    if not hasattr(request.node, "_system_is_right"):
+        system.put_right()
+        request.node._system_is_right = True
+    return system
+
+
+def _environment(store: str, broker: str, traces: Path) -> dict[str, str]:
+    return {"AGENTS_REDIS_URL": store, "AGENTS_BROKER_URL": broker, FOLDER: str(traces)}
+
+
+def _worker(environment: dict[str, str], folder: Path, number: int) -> WorkerNode:
+    process = WorkerProcess(
+        "tests.agents",
+        environment=environment,
+        cwd=REPOSITORY,
+        log_path=folder / f"worker-{number}.log",
+    )
+    app = Celery("test", set_as_current=False)
+    return WorkerNode(LocalWorker(process, f"worker-{number}"), app)
 
 
 def _local_redis(folder: Path, name: str) -> LocalRedis:

@@ -324,6 +324,8 @@ class ConversationRemovalContract:
         name, run_id = conversation_name(), run_name()
         await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
         await store.retract(name, Writer(run_id, 1))
+        await store.append(name, messages(run_id, [0, 1, 2]), writer=Writer(run_id, 1))
+        assert await store.retract(name, Writer(run_id, 1)) == 3
         claim = await store.claim(name, Writer(run_id, 2), limit=5)
         assert claim.own == ()
         assert claim.earlier == ()

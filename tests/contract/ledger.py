@@ -302,6 +302,19 @@ class LeaseContract:
         with pytest.raises(FencedError):
             await ledger.finish(old, COMPLETED)
 
+    async def test_an_older_lease_of_the_same_worker_is_refused(self, ledger: RunLedger) -> None:
+        """The worker alone does not do: a task of it that was forgotten must not end the run."""
+        old = await lease_new(ledger)
+        await ledger.hand_over(old)
+        new = await take(ledger, old.run.id)
+        with pytest.raises(FencedError):
+            await ledger.finish(old, COMPLETED)
+        with pytest.raises(FencedError):
+            await ledger.hand_over(old)
+        await ledger.finish(new, COMPLETED)
+        with pytest.raises(FencedError):
+            await ledger.finish(old, COMPLETED)
+
     async def test_a_lease_of_somebody_else_is_refused(self, ledger: RunLedger) -> None:
         """The token alone does not do: the worker has to be the one that holds it."""
         lease = await lease_new(ledger)

@@ -159,12 +159,16 @@ class RecoveryContract:
         for run in (second[0], first[1], second[2], second[3]):
             await self._sweep_until_overdue(ledger, run.id)
 
-    async def test_a_sweep_names_as_many_overdue_runs_as_asked(self, ledger: RunLedger) -> None:
-        """Those that wait longest first, wherever they lie; a worker that is full asks for none."""
+    async def test_a_sweep_names_as_many_overdue_runs_as_asked(self, harness: Harness) -> None:
+        """Those overdue for longest first, wherever they lie; a full worker asks for none."""
+        ledger = harness.open(pickup_s=1.0).ledger
         runs = []
         for _ in range(6):
             await next_millisecond()
             runs.append((await ledger.submit(new_run(conversation_name()))).run.id)
+        # Refused for its agent, the last one is overdue at once, before those that are not yet.
+        assert await ledger.lease(runs[-1], "worker-1", agents=["painter"]) is None
+        runs = [runs[-1], *runs[:-1]]
         for run_id in runs:
             await self._sweep_until_overdue(ledger, run_id)
         for limit in (0, 1, 4, 9):

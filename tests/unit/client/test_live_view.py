@@ -111,3 +111,10 @@ def test_a_resumed_watcher_sees_open_calls_and_counts_what_it_saw() -> None:
     later = resumed(LiveRun.of(record()), record(), seen)
     assert (later.blocks, later.rounds) == ((), 1)
     assert "… 1 round before this" in render_text(later)
+
+
+def test_a_resumed_watcher_hears_of_a_take_over_that_it_missed() -> None:
+    """The take-over lies behind the cursor, whatever the record says by now."""
+    run = resumed(LiveRun.of(record()), record(attempts=2), [])
+    assert notes(run) == []
+    assert "worker-2" in notes(after(run, status(5, RunStatus.RUNNING, 2)))[0]

@@ -1,11 +1,15 @@
 """Runs of many kinds of agents, cut behind each of their messages."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from agent_worker.engine.protocol import EngineEvent
+from agent_worker.context import idempotency_key
+from agent_worker.engine.pydantic_ai.calls import OpenCalls
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
-from shared.message import Role
-from tests.contract.engine import collect, essence, messages, request
+from agent_worker.engine.pydantic_ai.engine_data import engine_data
+from shared.message import Draft, Role
+from tests.contract.engine import RUN, collect, essence, messages, request
 from tests.unit.engine.zoo import ANIMALS, Animal, Notes
 
 
@@ -19,24 +23,28 @@ async def test_a_run_cut_anywhere_is_the_run_that_was_not_cut(animal: Animal) ->
         notes = Notes()
         engine = PydanticAIEngine(animal(notes))
         before = await collect(engine.run(request()), count=cut)
-        executed = notes.executed.copy()
         after = await collect(engine.run(request(messages(before))))
 
-        _check_history(before, after, whole)
+        resumed = [*messages(before), *messages(after)]
+        assert [essence(one) for one in resumed] == [essence(one) for one in messages(whole)]
+        assert after[-1] == whole[-1]
         assert notes.seen == uncut.seen, f"cut behind message {cut}"
-        _check_repetition(before, notes, executed, uncut)
+        answered = sum(draft.role is Role.ASSISTANT for draft in messages(before))
+        assert all(notes.asked[number] == 1 for number in range(answered))
+        assert set(notes.executed) == set(uncut.executed)
+        assert all(notes.executed[key] <= 1 for key in keys_of_results(messages(before)))
 
 
-def _check_history(
-    before: list[EngineEvent], after: list[EngineEvent], whole: list[EngineEvent]
-) -> None:
-    resumed = [*messages(before), *messages(after)]
-    assert [essence(draft) for draft in resumed] == [essence(draft) for draft in messages(whole)]
-    assert after[-1] == whole[-1]
-
-
-def _check_repetition(
-    before: list[EngineEvent], notes: Notes, executed: object, uncut: Notes
-) -> None:
-    answered = sum(draft.role is Role.ASSISTANT for draft in messages(before))
-    assert all(notes.asked[number] == 1 for number in range(answered))
+def keys_of_results(drafts: Sequence[Draft]) -> set[str]:
+    """The idempotency keys of the calls whose results are stored behind the run's input."""
+    keys: set[str] = set()
+    position, calls = 0, OpenCalls()
+    for place, draft in enumerate(drafts, start=1):
+        if draft.role is Role.ASSISTANT:
+            ids = [call.id for call in draft.tool_calls]
+            position, calls = place, OpenCalls(ids, ids)
+        elif draft.role is Role.TOOL:
+            index = calls.close(draft.tool_call_id or "", engine_data(draft).get("index"))
+            assert index is not None
+            keys.add(idempotency_key(RUN.run_id, position, index))
+    return keys

@@ -1,7 +1,7 @@
 """Agents with all that Pydantic AI offers, played by a scripted model that notes what it sees."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,10 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.toolsets import FunctionToolset
 
-Script = Sequence[Sequence[ModelResponsePart]]
+from agent_worker.context import tool_context
+
+Script = Sequence[Sequence[ModelResponsePart]] | Mapping[int, Sequence[ModelResponsePart]]
+"""What a model says, by the number of answers that it finds in the history."""
 
 
 @dataclass
@@ -32,13 +35,18 @@ class Notes:
     """By round: the messages and the instructions that the model was sent."""
     asked: Counter[int] = field(default_factory=Counter)
     executed: Counter[str] = field(default_factory=Counter)
+    """By idempotency key: how often a tool or an output function was executed."""
+
+    def execute(self) -> None:
+        """What every tool begins with."""
+        self.executed[tool_context().idempotency_key] += 1
 
 
 Animal = Callable[[Notes], Agent[Any, Any]]
 
 
 def scripted(script: Script, notes: Notes) -> FunctionModel:
-    """A model that says the parts of `script`, one entry for each round of the run."""
+    """A model that says the parts of `script`."""
 
     async def answer(history: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         number = sum(isinstance(message, ModelResponse) for message in history)
@@ -91,17 +99,17 @@ def parallel_and_sync(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def one(*, loud: bool = False) -> str:
-        notes.executed[f"one {loud}"] += 1
+        notes.execute()
         return "ONE" if loud else "one"
 
     @agent.tool_plain
     def two() -> dict[str, int]:
-        notes.executed["two"] += 1
+        notes.execute()
         return {"two": 2}
 
     @agent.tool_plain
     def bad() -> str:
-        notes.executed["bad"] += 1
+        notes.execute()
         raise KeyError("two")
 
     return agent
@@ -117,7 +125,7 @@ def structured_output(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def measure() -> int:
-        notes.executed["measure"] += 1
+        notes.execute()
         return 7
 
     return agent
@@ -127,7 +135,7 @@ def output_function(notes: Notes) -> Agent[Any, Any]:
     """An output that a function makes of the arguments, beside a tool that is skipped."""
 
     def post(city: str) -> dict[str, str]:
-        notes.executed["post"] += 1
+        notes.execute()
         return {"posted": city}
 
     script = [[call("look"), call("post", '{"city": "Ulm"}', "d")]]
@@ -137,7 +145,7 @@ def output_function(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def look() -> str:
-        notes.executed["look"] += 1
+        notes.execute()
         return "never"
 
     return agent
@@ -150,9 +158,7 @@ def text_output_corrected(notes: Notes) -> Agent[Any, Any]:
         [ThinkingPart("hm")],
         [TextPart('{"city": "Ulm", "degrees": 7}')],
     ]
-    return Agent(
-        scripted(script, notes), output_type=NativeOutput(Weather), retries={"output": 3}
-    )
+    return Agent(scripted(script, notes), output_type=NativeOutput(Weather), retries={"output": 3})
 
 
 def corrections(notes: Notes) -> Agent[Any, Any]:
@@ -167,14 +173,14 @@ def corrections(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def strict(n: int) -> str:
-        notes.executed[f"strict {n}"] += 1
+        notes.execute()
         if n == 0:
             raise ModelRetry("n must not be 0")
         return str(n)
 
     @agent.tool_plain
     def fine() -> None:
-        notes.executed["fine"] += 1
+        notes.execute()
 
     return agent
 
@@ -190,14 +196,14 @@ def follow_up(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def shot(n: int) -> ToolReturn[Any]:
-        notes.executed[f"shot {n}"] += 1
+        notes.execute()
         image = BinaryContent(bytes([n]), media_type="image/png")
         content = ["Look:", image] if n == 1 else f"Nothing on {n}."
         return ToolReturn({"n": n} if n == 2 else f"shot {n}", content=content, metadata={"n": n})
 
     @agent.tool_plain
     def file() -> list[Any]:
-        notes.executed["file"] += 1
+        notes.execute()
         return ["here", BinaryContent(b"pdf", media_type="application/pdf")]
 
     return agent
@@ -214,7 +220,7 @@ def one_id_for_all(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def echo(n: int) -> int:
-        notes.executed[f"echo {n}"] += 1
+        notes.execute()
         return n
 
     return agent
@@ -231,13 +237,13 @@ def said_in_between(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool
     async def hint(ctx: RunContext[Any]) -> str:
-        notes.executed["hint"] += 1
+        notes.execute()
         ctx.enqueue("By the way.")
         return "hinted"
 
     @agent.tool_plain
     async def quiet() -> str:
-        notes.executed["quiet"] += 1
+        notes.execute()
         return "quiet"
 
     return agent
@@ -252,7 +258,7 @@ def revealed_tools(notes: Notes) -> Agent[Any, Any]:
     ]
 
     def double(n: int) -> int:
-        notes.executed["double"] += 1
+        notes.execute()
         return 2 * n
 
     math = Capability(
@@ -264,7 +270,7 @@ def revealed_tools(notes: Notes) -> Agent[Any, Any]:
     )
 
     def hidden() -> str:
-        notes.executed["hidden"] += 1
+        notes.execute()
         return "found"
 
     agent: Agent[Any, Any] = Agent(
@@ -273,7 +279,7 @@ def revealed_tools(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def open_box() -> ToolReturn[Any]:
-        notes.executed["open_box"] += 1
+        notes.execute()
         return ToolReturn("opened", tools=["hidden"])
 
     return agent
@@ -288,7 +294,7 @@ def changing_instructions(notes: Notes) -> Agent[Any, Any]:
 
     @agent.tool_plain
     async def step() -> str:
-        notes.executed["step"] += 1
+        notes.execute()
         return "stepped"
 
     @agent.instructions(name="progress", on_change="append")

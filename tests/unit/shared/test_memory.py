@@ -107,6 +107,17 @@ class TestTime:
         with pytest.raises(UnknownRunError):
             await ledger.get(run.id)
 
+    async def test_each_event_puts_its_log_off(
+        self, ledger: MemoryRunLedger, clock: MovableClock, settings: Settings
+    ) -> None:
+        """A run that goes on keeps its events, and one that does not is forgotten before it."""
+        going_on, waiting = [(await ledger.submit(new_run())).run for _ in range(2)]
+        clock.move(settings.event_ttl_s / 2)
+        await take(ledger, going_on.id)
+        clock.move(settings.event_ttl_s / 2)
+        assert len(await ledger.list_events(going_on.id)) == 2
+        assert await ledger.list_events(waiting.id) == []
+
     async def test_the_last_deadline_of_a_conversation_counts(
         self, store: MemoryConversationStore, clock: MovableClock
     ) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import structlog
 
-from agent_worker.execution import drive
 from agent_worker.runtime import Runtime
 from shared.message import ToolOutcome
 from shared.run import RunOptions, RunStatus
@@ -158,11 +157,8 @@ async def test_a_run_that_saves_at_its_end_may_come_to_it(stage: Stage) -> None:
     assert (await stage.ledger.get(run_id)).status is RunStatus.COMPLETED
 
 
-async def test_a_message_in_doubt_is_stored_before_the_hand_over(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_in_doubt_is_stored_before_the_hand_over(stage: Stage) -> None:
     """A write that hangs is given up, and made again: the model's answer was paid for."""
-    monkeypatch.setattr(drive, "WRITE_PATIENCE_S", 0.05)
     run_id, worker, pause = await start_until(stage, 1)
     stage.faults.add("append", stage.faults.hang)
     pause.released.set()

@@ -48,4 +48,4 @@ COPY --from=build-worker /venv /venv
 ENTRYPOINT ["agent-worker"]
 CMD ["--help"]
 HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 \
-    CMD ["agent-worker", "ping"]
+    CMD ["agent-worker", "ping", "--here"]

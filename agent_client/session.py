@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import structlog
 
-from shared.backend import Backend, open_redis_backend
+from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import BrokerUnavailableError, NotDistributedError, RequestError
@@ -49,7 +49,7 @@ class Session:
         self._owns_backend = backend is None
         self._owns_dispatcher = dispatcher is None
         # Opened now, though it connects later, so that a bad URL is an error here.
-        self.backend = backend if backend is not None else open_redis_backend(settings)
+        self.backend = backend if backend is not None else _open_redis(settings)
         self._dispatcher = dispatcher
         self._lifespan = lifespan
         self._has_started = False
@@ -120,3 +120,10 @@ def _check_distributed(
             "workers cannot see them. Use backend='redis', or run everything in this process with "
             "AsyncAgentClient.local(...)."
         )
+
+
+def _open_redis(settings: Settings) -> Backend:
+    # Loaded here, since redis-py takes longer to import than all else of the client together.
+    from shared.redis_backend import build_redis_backend
+
+    return build_redis_backend(settings)

@@ -78,10 +78,9 @@ def watch_conversation(
 async def _messages(view: "RunView") -> AsyncGenerator[Message, None]:
     async with Hints(view) as hints:
         while True:
-            has_ended = view.has_ended
             for message in await view.read_messages():
                 yield message
-            if has_ended:
+            if view.has_ended:  # known since before the messages were read, so these were the last
                 return
             # Text deltas are no reason to read the history.
             while not await _is_worth_a_look(view, hints):

@@ -27,11 +27,11 @@ from celery.worker import state as celery_state
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
 from agent_worker.runtime_thread import RuntimeThread
-from shared.backend import open_redis_backend
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.dispatch.celery import CeleryDispatcher
 from shared.errors import ConfigurationError, InvalidIdError
 from shared.identifier import partition_of_run
+from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
 
 WAKE_THREADS: Final = 8
@@ -88,7 +88,7 @@ class Worker:
         self._runtime = RuntimeThread(
             settings,
             _by_name(definitions),
-            open_backend=open_redis_backend,
+            open_backend=build_redis_backend,
             open_dispatcher=CeleryDispatcher,
             on_end=self._stop_consuming,
             worker_id=self.id,

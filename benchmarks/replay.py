@@ -22,12 +22,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from shared.openai_chat import to_openai
 
 from agent_client import AsyncAgentClient
 from benchmarks.replay_agents import MODEL_URL, RECORDINGS
 from benchmarks.system import System, run_system
 from shared.message import Message
+from shared.openai_chat import to_openai
 from tests.model_server import (
     ModelServerProcess,
     Recording,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from shared.conversation.protocol import ConversationStore
 from shared.errors import NotDistributedError
 from shared.ledger.protocol import RunLedger
-from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +35,3 @@ class Backend:
         """Give all connections back."""
         for close in self.close:
             await close()
-
-
-def open_redis_backend(settings: Settings) -> Backend:
-    """Runs and conversations in the Redis of the settings; connects on first use."""
-    from shared.redis_backend import build_redis_backend
-
-    return build_redis_backend(settings)

@@ -77,7 +77,7 @@ class Keys:
 
     def idempotency(self, tag: str, scope: str, key: str) -> str:
         """The caller's key is hashed, since it may hold anything and be long."""
-        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(key.encode(errors="replace"), digest_size=16).hexdigest()
         return f"{tag}:idempotency:{digest}:{scope}"
 
     def status(self, tag: str, status: RunStatus) -> str:

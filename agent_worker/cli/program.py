@@ -219,10 +219,10 @@ def _load(modules: Sequence[str]) -> list["AgentDefinition"]:
 
 
 def _live_workers(open_backend: OpenBackend | None, settings: "Settings") -> list["WorkerInfo"]:
-    from shared.backend import open_redis_backend
+    from shared.redis_backend import build_redis_backend
 
     async def ask() -> "list[WorkerInfo]":
-        backend = (open_backend or open_redis_backend)(settings)
+        backend = (open_backend or build_redis_backend)(settings)
         try:
             return await backend.ledger.list_workers()
         finally:

@@ -1,12 +1,13 @@
 """Runs in Redis: a hash each, changed by scripts only."""
 
 import hashlib
+import json
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from shared.codec import encode
+from shared.codec import encode, storable
 from shared.errors import (
     ConversationBusyError,
     FencedError,
@@ -265,7 +266,7 @@ def _check_partition(new: NewRun) -> None:
 
 def _digest(new: NewRun) -> str:
     """What makes two requests under one idempotency key the same request."""
-    asked = new.model_dump_json(include={"agent", "input"})
+    asked = json.dumps(storable(new.model_dump(mode="json", include={"agent", "input"})))
     return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
 
 

@@ -107,4 +107,5 @@ async def _worker_at_the_gate(workers: CeleryWorkerCluster, traces: Path) -> Wor
         return found[0] if found else None
 
     pid = await eventually(pid_at_gate, timeout_s=RESULT_S)
-    return next(node for node in workers if node.container.process.pid == pid)
+    found: WorkerNode = next(each for each in workers if each.container.process.pid == pid)
+    return found

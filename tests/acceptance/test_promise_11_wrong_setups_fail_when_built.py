@@ -60,4 +60,4 @@ def test_a_module_without_agents_is_refused() -> None:
 def test_something_that_is_no_agent_is_refused() -> None:
     """What cannot be run is refused where it is registered."""
     with pytest.raises(AgentDefinitionError):
-        serve(42)  # type: ignore[arg-type]
+        serve(42)

@@ -67,8 +67,10 @@ def local_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSyst
     environment = _environment(store.config()["url"], broker.config()["url"], traces)
     workers = [_worker(environment, folder, number) for number in range(WORKERS)]
     yield LocalSystem(broker, store, workers, traces)
-    for node in (*workers, broker, store):
-        node.teardown()
+    for worker in workers:
+        worker.teardown()
+    broker.teardown()
+    store.teardown()
 
 
 @pytest.fixture

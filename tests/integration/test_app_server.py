@@ -3,9 +3,12 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -277,3 +280,13 @@ async def test_the_page_is_served(http: httpx.AsyncClient) -> None:
     response = await http.get("/")
     assert response.headers["content-type"].startswith("text/html")
     assert "EventSource" in response.text
+
+
+def test_the_app_server_needs_no_llm_library() -> None:
+    """Its container image is made of the light client only."""
+    program = (
+        "import sys, examples.app_server.app\n"
+        "sys.exit(' '.join({'pydantic_ai', 'openai', 'agent_worker'} & set(sys.modules)))"
+    )
+    repository = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], cwd=repository, check=True, timeout=60)

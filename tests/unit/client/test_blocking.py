@@ -1,5 +1,6 @@
 """The blocking face: the same client for threads, scripts and people who press Ctrl-C."""
 
+import asyncio
 import gc
 import inspect
 import signal
@@ -204,6 +205,31 @@ def test_ctrl_c_while_waiting_for_a_result_leaves_cleanly(moved: HandMoved) -> N
     with pytest.raises(KeyboardInterrupt):
         run.result()
     until(lambda: not is_watched(moved.backend))
+
+
+def test_who_was_interrupted_may_tidy_up(moved: HandMoved) -> None:
+    """Cleaning up may take a while in the loop; it is cancelled once, not at each of its awaits."""
+    started, tidied = threading.Event(), threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    async def work() -> None:
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            tidied.set()
+
+    def press_ctrl_c() -> None:
+        started.wait(10)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        moved.call(work)
+    assert tidied.wait(10)
 
 
 def test_closing_ends_what_other_threads_wait_for(moved: HandMoved) -> None:

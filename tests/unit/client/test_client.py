@@ -87,6 +87,7 @@ async def test_submits_share_a_look_at_the_workers(
     async def counted() -> object:
         nonlocal reads
         reads += 1
+        await asyncio.sleep(0)  # as a store does that is asked over a network
         return await list_workers()
 
     monkeypatch.setattr(backend.ledger, "list_workers", counted)

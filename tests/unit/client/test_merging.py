@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from agent_client import (
     RunStatus,
     Settings,
     StatusEvent,
+    watching,
 )
 from agent_client.merging import Merger, format_cursor, parse_cursor
 from shared.backend import Backend
@@ -239,6 +241,87 @@ async def test_a_message_stored_between_the_two_reads_comes_before_its_successor
     seen = [await anext(events) for _ in range(5)]
     await events.aclose()
     assert told(seen) == ["queued", "running", "0: hello", "1: one", "2~ two?"]
+
+
+async def test_a_message_stored_between_the_two_reads_does_not_come_before_its_own_deltas(
+    run: AsyncRun, puppet: Puppet, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens after the first of two reads, the pieces of a message come before it."""
+    await puppet.take(run.id)
+    overtake_once(monkeypatch, backend.conversations, "list_messages", puppet, run.id)
+    overtake_once(monkeypatch, backend.ledger, "list_events", puppet, run.id)
+    live = asyncio.create_task(collect(run.events()))
+    await asyncio.sleep(0)
+    await puppet.finish(run.id)
+    events = await asyncio.wait_for(live, 10)
+    check_order(events)
+    assert told(events).index("1~ On") < told(events).index("1: One")
+    assert told(events).index("2~ On") < told(events).index("2: One")
+
+
+def overtake_once(
+    monkeypatch: pytest.MonkeyPatch, target: object, name: str, puppet: Puppet, run_id: str
+) -> None:
+    """Right after the next read by this method, the run gets a message with a delta before it."""
+    read = getattr(target, name)
+    is_first = True
+
+    async def overtaken(*args: Any, **kwargs: Any) -> object:
+        nonlocal is_first
+        answer = await read(*args, **kwargs)
+        if is_first:
+            is_first = False
+            await puppet.whisper(run_id, "On")
+            await puppet.say(run_id, "One")
+        return answer
+
+    monkeypatch.setattr(target, name, overtaken)
+
+
+async def test_status_changes_stand_where_they_happened(run: AsyncRun, puppet: Puppet) -> None:
+    """A hand-over is told between the messages before and after it, also to who comes late."""
+    await puppet.take(run.id)
+    await puppet.say(run.id, "one")
+    await puppet.hand_over(run.id)
+    await puppet.take(run.id)
+    await puppet.say(run.id, "two")
+    await puppet.finish(run.id)
+    assert told(await collect(run.events())) == [
+        *("queued", "running", "0: hello", "1: one"),
+        *("queued", "running", "2: two", "completed"),
+    ]
+
+
+def test_the_start_comes_before_the_messages_whatever_the_clocks_say() -> None:
+    """A worker whose clock is late does not seem to have written before it started."""
+    merger = Merger("run", None, None)
+    message = Message.from_draft(user_draft("hello"), run_id="run", position=0)
+    merger.messages.append(message.at("1-0"))
+    for number, status in enumerate((RunStatus.QUEUED, RunStatus.RUNNING)):
+        event = StatusEvent(
+            run_id="run",
+            status=status,
+            attempt=number,
+            created_at=message.created_at + timedelta(seconds=30),
+        )
+        merger.events.append(event.model_copy(update={"cursor": f"{number}-0"}))
+    assert told(list(merger.merge(is_last=False))) == ["queued", "running", "0: hello"]
+
+
+async def test_a_long_log_of_events_is_read_to_its_end(
+    run: AsyncRun, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More events than one read returns are all told, and the end among them is noticed."""
+    monkeypatch.setattr(watching, "EVENT_PAGE", 2)
+    await puppet.take(run.id)
+    await puppet.whisper(run.id, *"abcdefg")
+    live = [asyncio.create_task(collect(run.events())) for _ in range(2)]
+    await puppet.say(run.id, "abcdefg")
+    await puppet.finish(run.id)
+    for task in live:
+        events = await asyncio.wait_for(task, 10)
+        assert len([event for event in events if isinstance(event, DeltaEvent)]) == 7
+        check_order(events)
 
 
 async def test_a_delta_does_not_wait_for_a_message_that_was_cleared(

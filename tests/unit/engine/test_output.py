@@ -23,7 +23,7 @@ from agent_worker.engine.protocol import EngineError, Finished, TextDelta
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import Draft, MessageKind, Role, ToolOutcome
 from tests.contract.engine import collect, messages, request
-from tests.unit.engine.zoo import Notes, Weather, call, scripted
+from tests.unit.engine.zoo import Notes, Script, Weather, act, call, scripted
 
 
 async def output_of(agent: Agent[Any, Any]) -> Any:
@@ -74,7 +74,7 @@ async def test_an_output_tool_has_a_result_like_any_other() -> None:
 async def test_a_retried_tool_takes_the_output_back() -> None:
     """What is stored about the output is what the model is told in the end."""
     notes = Notes()
-    script = [
+    script: Script = [
         [call("strict", call_id="a"), call("final_result", '{"city": "U", "degrees": 7}', "b")],
         [call("final_result", '{"city": "Ulm", "degrees": 7}')],
     ]
@@ -94,7 +94,7 @@ async def test_a_retried_tool_takes_the_output_back() -> None:
 
 async def test_feedback_about_an_output_is_stored_before_the_next_call() -> None:
     """People see why the model was asked again, and a take-over asks again with the same words."""
-    script = [[TextPart("no json")], [TextPart('{"city": "Ulm", "degrees": 7}')]]
+    script: Script = [[TextPart("no json")], [TextPart('{"city": "Ulm", "degrees": 7}')]]
     agent = Agent(scripted(script, Notes()), output_type=PromptedOutput(Weather), retries=2)
 
     events = await collect(PydanticAIEngine(agent).run(request()))
@@ -147,9 +147,9 @@ async def test_usage_limits_of_the_engine_end_the_run() -> None:
 
 async def test_more_rounds_than_the_library_allows_by_itself() -> None:
     """Its own limit of 50 requests does not stand beside ours."""
-    script = [*([[call("act", call_id=f"c{n}")] for n in range(60)]), [TextPart("done")]]
+    script: Script = [*([[call("act", call_id=f"c{n}")] for n in range(60)]), [TextPart("done")]]
     agent = Agent(scripted(script, Notes()))
-    agent.tool_plain(name="act")(lambda: "acted")
+    agent.tool_plain(act)
     limits = request().limits
     many = type(limits)(100, limits.model_timeout_s, limits.tool_timeout_s, 0)
 
@@ -217,7 +217,10 @@ async def test_text_is_shown_while_it_is_written() -> None:
         {0: DeltaToolCall(json_args=": 1}")},
     ]
     agent = Agent(streaming(asks, ["do", "ne"]))
-    agent.tool_plain(name="act")(lambda a: f"acted {a}")
+
+    @agent.tool_plain(name="act")
+    async def act_on(a: int) -> str:
+        return f"acted {a}"
 
     events = [event async for event in PydanticAIEngine(agent).run(request())]
 
@@ -276,7 +279,7 @@ async def test_event_handlers_of_the_agent_get_their_events() -> None:
                 seen.append(type(event.part).__name__)
 
     agent = Agent(scripted([[call("act")], [TextPart("done")]], Notes()), capabilities=[Watch()])
-    agent.tool_plain(name="act")(lambda: "acted")
+    agent.tool_plain(act)
 
     events = await collect(PydanticAIEngine(agent).run(request()))
 

@@ -99,7 +99,7 @@ async def test_tries_come_to_an_end() -> None:
 async def test_a_model_that_does_not_answer_runs_out_of_time() -> None:
     """Each try has its own time; the error names the setting."""
     async with provider(*[Reply(hangs=True)] * 3) as one:
-        with pytest.raises(EngineError, match="within 0.3 s.*`model_timeout_s`") as caught:
+        with pytest.raises(EngineError, match=r"within 0.3 s.*`model_timeout_s`") as caught:
             await events_of(one)
 
     assert caught.value.code == "model_timeout"

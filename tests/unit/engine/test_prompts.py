@@ -17,12 +17,11 @@ from shared.message import (
     MessageKind,
     Role,
     ToolCall,
-    tool_result_draft,
     user_draft,
 )
 from shared.message import TextPart as SharedTextPart
 from tests.contract.engine import RUN, collect, messages, request, stored
-from tests.unit.engine.zoo import Notes, call, scripted
+from tests.unit.engine.zoo import Notes, Script, act, call, scripted
 
 EARLIER = stored([user_draft("Hi."), Draft(role=Role.ASSISTANT, content="Hello.")], "run-0")
 
@@ -54,7 +53,7 @@ async def test_own_prompts_reach_the_model_after_a_take_over() -> None:
     """They are not among the stored messages that the other worker starts from."""
     notes = Notes()
     agent = Agent(scripted([[call("act")], [TextPart("done")]], notes), system_prompt="You are A.")
-    agent.tool_plain(name="act")(lambda: "acted")
+    agent.tool_plain(act)
     before = await collect(PydanticAIEngine(agent).run(request()), count=2)
 
     await collect(PydanticAIEngine(agent).run(request(messages(before))))
@@ -143,13 +142,17 @@ async def test_notes_about_failed_runs_are_not_shown() -> None:
 async def test_a_history_of_the_engine_itself_is_exact() -> None:
     """What the model is sent in a later run is what it was sent and said in the earlier one."""
     notes = Notes()
-    script = {
+    script: Script = {
         0: [TextPart("Let me see."), call("act", '{"n":  1}')],
         1: [TextPart("seen")],
         2: [TextPart("again")],
     }
     agent = Agent(scripted(script, notes))
-    agent.tool_plain(name="act")(lambda n: {"n": n})
+
+    @agent.tool_plain(name="act")
+    async def count(n: int) -> dict[str, int]:
+        return {"n": n}
+
     engine = PydanticAIEngine(agent)
     first = await collect(engine.run(request()))
     history = stored([user_draft("go"), *messages(first)], "run-0")
@@ -167,7 +170,7 @@ async def test_media_of_the_input_reach_the_model() -> None:
     agent = Agent(scripted([[TextPart("done")]], Notes()))
 
     @agent.instructions
-    def look(ctx: RunContext[None]) -> str:
+    def look(ctx: RunContext[Any]) -> str:
         seen.append(ctx.prompt)
         return ""
 

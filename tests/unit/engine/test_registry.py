@@ -206,13 +206,13 @@ def test_one_agent_may_be_served_under_two_names() -> None:
 )
 def test_two_agents_with_one_name_are_refused(attributes: dict[str, Any]) -> None:
     """The error names both places."""
-    with pytest.raises(AgentDefinitionError, match="made_up.a and made_up.b are different agents"):
+    with pytest.raises(AgentDefinitionError, match=r"made_up.a and made_up.b are different agents"):
         load_agents([module(**attributes)])
 
 
 def test_no_agent_at_all_is_refused() -> None:
     """The error says how one looks like."""
-    with pytest.raises(AgentDefinitionError, match="no agent in made_up.*serve"):
+    with pytest.raises(AgentDefinitionError, match=r"no agent in made_up.*serve"):
         load_agents([module(x=1)])
     with pytest.raises(AgentDefinitionError, match="no module at all"):
         load_agents([])
@@ -224,7 +224,7 @@ def test_modules_are_imported_by_name_from_the_current_folder(
     """As a worker is started: in the project's folder, with the module's name."""
     name = write(
         "my_agents",
-        "from agent_worker import serve\nasync def hello(request):\n    return 'hi'\nx = serve(hello)\n",
+        "from agent_worker import serve\nasync def hello(request): return 'hi'\nx = serve(hello)\n",
     )
 
     assert set(load_agents([name])) == {"hello"}
@@ -233,7 +233,7 @@ def test_modules_are_imported_by_name_from_the_current_folder(
 def test_a_module_that_is_not_there_is_named(write: Callable[[str, str], str]) -> None:
     """And where it was looked for."""
     with pytest.raises(
-        AgentDefinitionError, match="'no_such_module' cannot be imported.*PYTHONPATH"
+        AgentDefinitionError, match=r"'no_such_module' cannot be imported.*PYTHONPATH"
     ):
         load_agents(["no_such_module"])
 
@@ -242,7 +242,7 @@ def test_a_module_that_fails_is_named_with_its_error(write: Callable[[str, str],
     """An exception while it is imported is the module's, and is told."""
     name = write("broken_agents", "raise RuntimeError('no key')")
 
-    with pytest.raises(AgentDefinitionError, match="'broken_agents'.*RuntimeError: no key"):
+    with pytest.raises(AgentDefinitionError, match=r"'broken_agents'.*RuntimeError: no key"):
         load_agents([name])
 
 

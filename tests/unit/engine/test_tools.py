@@ -16,7 +16,8 @@ from pydantic_ai.models.test import TestModel
 from agent_worker.context import run_info, tool_context
 from agent_worker.engine.protocol import EngineError, EngineLimits, Finished
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
-from shared.message import DataPart, Draft, MediaPart, TextPart as SharedTextPart, ToolOutcome
+from shared.message import DataPart, Draft, MediaPart, ToolOutcome
+from shared.message import TextPart as SharedTextPart
 from tests.contract.engine import collect, messages, next_message, request, settle
 from tests.unit.engine.zoo import Notes, Script, call, scripted
 
@@ -59,7 +60,7 @@ async def test_a_tool_knows_the_id_that_the_model_gave_it() -> None:
         ids.append((tool_context().tool_call_id, tool_context().idempotency_key))
         return "me"
 
-    script = [[call("who", call_id="x"), call("who", call_id="x")], [TextPart("done")]]
+    script: Script = [[call("who", call_id="x"), call("who", call_id="x")], [TextPart("done")]]
     results = await results_of(agent_with(who, script=script))
 
     assert sorted(ids) == [("x", "run-1.1.0"), ("x", "run-1.1.1")]
@@ -74,7 +75,7 @@ async def test_many_sync_tools_run_side_by_side() -> None:
         barrier.wait(timeout=20)
         return "met"
 
-    script = [[call("meet", call_id=f"c{n}") for n in range(200)], [TextPart("done")]]
+    script: Script = [[call("meet", call_id=f"c{n}") for n in range(200)], [TextPart("done")]]
     limits = EngineLimits(max_rounds=2, model_timeout_s=10, tool_timeout_s=30, model_retries=0)
     results = await results_of(agent_with(meet, script=script), limits)
 
@@ -148,7 +149,7 @@ async def test_too_many_corrections_end_the_run() -> None:
     async def strict() -> str:
         raise ModelRetry("never enough")
 
-    script = [[call("strict")]] * 3
+    script: Script = [[call("strict")]] * 3
     with pytest.raises(EngineError, match="'strict' exceeded max retries") as caught:
         await results_of(agent_with(strict, script=script, retries=1))
 

@@ -17,6 +17,7 @@ from pydantic_ai.messages import (
     TextPart,
     ThinkingPart,
     ToolCallPart,
+    UserContent,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.toolsets import FunctionToolset
@@ -76,6 +77,11 @@ def visible(history: Sequence[ModelMessage]) -> Any:
     ]
 
 
+async def act() -> str:
+    """A tool that does nothing special."""
+    return "acted"
+
+
 def call(name: str, arguments: str | dict[str, Any] = "{}", call_id: str = "c") -> ToolCallPart:
     """A tool call as the model writes it; ids repeat unless they are given."""
     return ToolCallPart(name, arguments, call_id)
@@ -90,7 +96,7 @@ class Weather(BaseModel):
 
 def parallel_and_sync(notes: Notes) -> Agent[Any, Any]:
     """Async and sync tools side by side, with prompts of both kinds; one raises."""
-    script = [
+    script: Script = [
         [ThinkingPart("hm", signature="s"), call("one", call_id="a"), call("two", call_id="b")],
         [TextPart("And now."), call("one", '{"loud": true}', "a"), call("bad", call_id="b")],
         [TextPart("done")],
@@ -117,7 +123,7 @@ def parallel_and_sync(notes: Notes) -> Agent[Any, Any]:
 
 def structured_output(notes: Notes) -> Agent[Any, Any]:
     """An output tool behind a tool in one answer; its first arguments are not valid."""
-    script = [
+    script: Script = [
         [call("measure", call_id="a"), call("final_result", '{"city": "Ulm"}', "b")],
         [call("final_result", '{"city": "Ulm", "degrees": 7}', "a")],
     ]
@@ -138,7 +144,7 @@ def output_function(notes: Notes) -> Agent[Any, Any]:
         notes.execute()
         return {"posted": city}
 
-    script = [[call("look"), call("post", '{"city": "Ulm"}', "d")]]
+    script: Script = [[call("look"), call("post", '{"city": "Ulm"}', "d")]]
     agent = Agent(
         scripted(script, notes), output_type=ToolOutput(post, name="post"), end_strategy="early"
     )
@@ -153,7 +159,7 @@ def output_function(notes: Notes) -> Agent[Any, Any]:
 
 def text_output_corrected(notes: Notes) -> Agent[Any, Any]:
     """Structured output as text: wrong, empty, then right; the feedback goes to the model."""
-    script = [
+    script: Script = [
         [TextPart('{"city": "Ulm"}')],
         [ThinkingPart("hm")],
         [TextPart('{"city": "Ulm", "degrees": 7}')],
@@ -163,7 +169,7 @@ def text_output_corrected(notes: Notes) -> Agent[Any, Any]:
 
 def corrections(notes: Notes) -> Agent[Any, Any]:
     """A tool that asks for a correction, one that does not exist, one with wrong arguments."""
-    script = [
+    script: Script = [
         [call("strict", '{"n": 0}', "a"), call("unknown", call_id="b"), call("fine", call_id="e")],
         [call("strict", '{"n": "x"}', "a"), call("fine", call_id="b")],
         [call("strict", '{"n": 1}')],
@@ -187,7 +193,7 @@ def corrections(notes: Notes) -> Agent[Any, Any]:
 
 def follow_up(notes: Notes) -> Agent[Any, Any]:
     """Tools that say more to the model than their result, and return files."""
-    script = [
+    script: Script = [
         [call("shot", '{"n": 1}', "a"), call("shot", '{"n": 2}', "b"), call("file", call_id="e")],
         [call("shot", '{"n": 3}')],
         [TextPart("done")],
@@ -198,7 +204,7 @@ def follow_up(notes: Notes) -> Agent[Any, Any]:
     async def shot(n: int) -> ToolReturn[Any]:
         notes.execute()
         image = BinaryContent(bytes([n]), media_type="image/png")
-        content = ["Look:", image] if n == 1 else f"Nothing on {n}."
+        content: list[UserContent] | str = ["Look:", image] if n == 1 else f"Nothing on {n}."
         return ToolReturn({"n": n} if n == 2 else f"shot {n}", content=content, metadata={"n": n})
 
     @agent.tool_plain
@@ -211,7 +217,7 @@ def follow_up(notes: Notes) -> Agent[Any, Any]:
 
 def one_id_for_all(notes: Notes) -> Agent[Any, Any]:
     """A provider that gives all calls of an answer one id, and sometimes none."""
-    script = [
+    script: Script = [
         [call("echo", f'{{"n": {n}}}', "same") for n in range(3)],
         [call("echo", '{"n": 3}', ""), call("echo", '{"n": 4}', "")],
         [TextPart("done")],
@@ -228,7 +234,7 @@ def one_id_for_all(notes: Notes) -> Agent[Any, Any]:
 
 def said_in_between(notes: Notes) -> Agent[Any, Any]:
     """A tool puts a prompt into the run, which goes to the model behind the results."""
-    script = [
+    script: Script = [
         [call("hint", call_id="a"), call("quiet", call_id="b")],
         [call("quiet")],
         [TextPart("done")],
@@ -251,7 +257,7 @@ def said_in_between(notes: Notes) -> Agent[Any, Any]:
 
 def revealed_tools(notes: Notes) -> Agent[Any, Any]:
     """Tools that become known on the way: one by a result, others with a capability."""
-    script = [
+    script: Script = [
         [call("open_box", call_id="a"), call("load_capability", '{"id": "math"}', "b")],
         [call("hidden"), call("double", '{"n": 2}', "d")],
         [TextPart("done")],
@@ -287,7 +293,7 @@ def revealed_tools(notes: Notes) -> Agent[Any, Any]:
 
 def changing_instructions(notes: Notes) -> Agent[Any, Any]:
     """Instructions whose changes are appended to the history, and an effort for thinking."""
-    script = [[call("step")], [call("step")], [TextPart("done")]]
+    script: Script = [[call("step")], [call("step")], [TextPart("done")]]
     agent: Agent[Any, Any] = Agent(
         scripted(script, notes), capabilities=[Thinking("high")], instructions="Be good."
     )

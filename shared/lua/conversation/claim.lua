@@ -11,7 +11,7 @@ end
 become_writer(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
 local own = entries_of(KEYS[1], KEYS[2], ARGV[1])
 -- After a clear there may be fewer than it had written; it goes on from what it is told here.
-redis.call('HSET', KEYS[1], 'next', #own)
+redis.call('HSET', KEYS[1], 'next', next_position(own))
 local first = redis.call('HGET', KEYS[1], 'first:' .. ARGV[1])
 local earlier = {}
 if tonumber(ARGV[3]) > 0 then

@@ -28,10 +28,25 @@ local function entries_of(history, messages, run)
   return own
 end
 
+-- The position behind the last of a run's entries. After a clear in the middle of the run, that is
+-- more than their number.
+local function next_position(own)
+  local last = own[#own]
+  if not last then
+    return 0
+  end
+  for i = 1, #last[2], 2 do
+    if last[2][i] == 'pos' then
+      return tonumber(last[2][i + 1]) + 1
+    end
+  end
+end
+
 -- Make a run the writer. Its positions go on where it left off.
 local function become_writer(history, messages, run, token)
   redis.call('HSET', history, 'token', token)
   if redis.call('HGET', history, 'writer') ~= run then
-    redis.call('HSET', history, 'writer', run, 'next', #entries_of(history, messages, run))
+    redis.call('HSET', history, 'writer', run,
+      'next', next_position(entries_of(history, messages, run)))
   end
 end

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, assert_type
 
 import pytest
@@ -81,6 +82,23 @@ def is_watched(backend: Backend) -> bool:
 
 def loop_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "agent-client"]
+
+
+@contextmanager
+def ctrl_c_once(is_so: Callable[[], bool]) -> Iterator[None]:
+    """Press Ctrl-C when something is so and the main thread waits; the block has to raise it."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def press() -> None:
+        until(lambda: is_so() and sys._current_frames()[main].f_code.co_name == "wait")
+        signal.pthread_kill(main, signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    presser.join()
 
 
 @pytest.mark.parametrize(("original", "face"), BOTH)
@@ -177,15 +195,7 @@ def test_many_threads_share_one_client_and_one_loop(moved: HandMoved) -> None:
 def test_ctrl_c_while_watching_leaves_cleanly(moved: HandMoved) -> None:
     """The thread is out at once, its subscription is gone, and the client can be used further."""
     run = moved.client.submit(AGENT, "hello")
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def press_ctrl_c() -> None:
-        until(lambda: is_watched(moved.backend))
-        signal.pthread_kill(main, signal.SIGINT)
-
-    threading.Thread(target=press_ctrl_c).start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_once(lambda: is_watched(moved.backend)):
         list(run.watch())
     assert not is_watched(moved.backend)
     assert run.cancel() is CancelResult.CANCELLED
@@ -194,15 +204,7 @@ def test_ctrl_c_while_watching_leaves_cleanly(moved: HandMoved) -> None:
 def test_ctrl_c_while_waiting_for_a_result_leaves_cleanly(moved: HandMoved) -> None:
     """What the thread waited for is cancelled in the loop as well."""
     run = moved.client.submit(AGENT, "hello")
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def press_ctrl_c() -> None:
-        until(lambda: is_watched(moved.backend))
-        signal.pthread_kill(main, signal.SIGINT)
-
-    threading.Thread(target=press_ctrl_c).start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_once(lambda: is_watched(moved.backend)):
         run.result()
     until(lambda: not is_watched(moved.backend))
 
@@ -210,8 +212,6 @@ def test_ctrl_c_while_waiting_for_a_result_leaves_cleanly(moved: HandMoved) -> N
 def test_who_was_interrupted_may_tidy_up(moved: HandMoved) -> None:
     """Cleaning up may take a while in the loop; it is cancelled once, not at each of its awaits."""
     started, tidied = threading.Event(), threading.Event()
-    main = threading.main_thread().ident
-    assert main is not None
 
     async def work() -> None:
         try:
@@ -222,12 +222,7 @@ def test_who_was_interrupted_may_tidy_up(moved: HandMoved) -> None:
                 await asyncio.sleep(0)
             tidied.set()
 
-    def press_ctrl_c() -> None:
-        started.wait(10)
-        signal.pthread_kill(main, signal.SIGINT)
-
-    threading.Thread(target=press_ctrl_c).start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_once(started.is_set):
         moved.call(work)
     assert tidied.wait(10)
 

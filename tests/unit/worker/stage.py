@@ -122,6 +122,24 @@ class FaultyLedger(MemoryRunLedger):
         await self._faults.around("beat", partial(super().beat, worker))
 
 
+class Bell:
+    """A dispatcher that remembers whom it rang for. Nobody hears it."""
+
+    is_distributed = True
+
+    def __init__(self, *faults: Exception) -> None:
+        self.rung: list[WakeUp] = []
+        self._faults = list(faults)
+
+    async def ring(self, wake_ups: Sequence[WakeUp]) -> None:
+        if self._faults:
+            raise self._faults.pop(0)
+        self.rung.extend(wake_ups)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
 class Stage:
     """A backend, the workers on it, and what a test wants to know of them."""
 

@@ -3,7 +3,7 @@
 import os
 from functools import cache
 
-import httpx
+import httpx2
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import SelectModel
 from pydantic_ai.models import ModelSelectionContext
@@ -24,8 +24,8 @@ CONNECTIONS = 10_000
 @cache
 def _model() -> OpenAIChatModel:
     script = script_model(Answer(calls=(tool_call("look_up", {"word": "tea"}),)), Answer("Done."))
-    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-    client = httpx.AsyncClient(limits=limits, timeout=120)
+    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    client = httpx2.AsyncClient(limits=limits, timeout=120)
     provider = OpenAIProvider(
         base_url=os.environ[MODEL_URL], api_key="none-needed", http_client=client
     )

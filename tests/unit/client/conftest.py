@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_client import AsyncAgentClient, Settings
+from agent_client import AsyncAgentClient, AsyncRun, Settings
 from shared.backend import Backend
 from shared.memory_backend import build_memory_backend
-from tests.unit.client.puppet import Doorbell, Puppet
+from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 
 
 @pytest.fixture
@@ -43,3 +43,9 @@ async def client(
         settings, backend=backend, dispatcher=doorbell, reconnect_s=2.0
     ) as client:
         yield client
+
+
+@pytest.fixture
+async def run(client: AsyncAgentClient, puppet: Puppet) -> AsyncRun:
+    """A run that waits for a worker."""
+    return await client.submit(AGENT, "hello", conversation_id="web:ada")

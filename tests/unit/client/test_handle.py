@@ -25,11 +25,6 @@ FAILED = Ending(status=RunStatus.FAILED, error=RunError(code="model_error", mess
 CANCELLED = Ending(status=RunStatus.CANCELLED)
 
 
-@pytest.fixture
-async def run(client: AsyncAgentClient, puppet: Puppet) -> AsyncRun:
-    return await client.submit(AGENT, "hello", conversation_id="web:ada")
-
-
 async def test_the_record_and_the_messages_can_be_read_at_any_time(
     run: AsyncRun, puppet: Puppet
 ) -> None:

@@ -1,7 +1,6 @@
 """Events: messages, status changes and deltas as one sequence, resumable at each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from agent_client import (
     AsyncAgentClient,
     AsyncRun,
     DeltaEvent,
-    MessageEvent,
     RunEvent,
     RunStatus,
     Settings,
@@ -26,68 +24,8 @@ from shared.errors import InvalidCursorError, StoreUnavailableError
 from shared.memory_backend import build_memory_backend
 from shared.message import Message, user_draft
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
+from tests.unit.client.watcher import STEPS, check_order, collect, perform, told
 from tests.waiting import eventually
-
-STEPS = ("say", "say two", "whisper", "hand over", "breathe")
-
-
-def told(events: Sequence[RunEvent]) -> list[str]:
-    """The events in short."""
-    return [_short(event) for event in events]
-
-
-def _short(event: RunEvent) -> str:
-    if isinstance(event, MessageEvent):
-        return f"{event.message.position}: {event.message.text}"
-    if isinstance(event, DeltaEvent):
-        return f"{event.position}~ {event.text}"
-    return event.status.value
-
-
-async def collect(events: AsyncIterator[RunEvent]) -> list[RunEvent]:
-    return [event async for event in events]
-
-
-async def perform(backend: Backend, run_id: str, steps: Sequence[str]) -> None:
-    """Execute a run from its first lease to its end, as the steps say."""
-    puppet = Puppet(backend)
-    await puppet.take(run_id)
-    for number, step in enumerate(steps):
-        if step == "say":
-            await puppet.say(run_id, f"text {number}")
-        elif step == "say two":
-            await puppet.say(run_id, f"text {number}", "and more")
-        elif step == "whisper":
-            await puppet.whisper(run_id, f"piece {number}")
-        elif step == "hand over":
-            await puppet.hand_over(run_id)
-            await puppet.take(run_id)
-        else:
-            await asyncio.sleep(0)  # so that who watches reads in the middle of it
-    await puppet.finish(run_id)
-
-
-def check_order(events: Sequence[RunEvent]) -> None:
-    """What every sequence of a whole run has to be."""
-    positions = [event.message.position for event in events if isinstance(event, MessageEvent)]
-    assert positions == list(range(len(positions)))
-    statuses = [index for index, event in enumerate(events) if isinstance(event, StatusEvent)]
-    assert told([events[index] for index in statuses[:2]]) == ["queued", "running"]
-    first_message = next(i for i, event in enumerate(events) if isinstance(event, MessageEvent))
-    assert statuses[1] < first_message
-    assert statuses[-1] == len(events) - 1
-    assert told(events[-1:]) == ["completed"]
-    stored = -1
-    for event in events:
-        if isinstance(event, MessageEvent):
-            stored = event.message.position
-        elif isinstance(event, DeltaEvent):
-            assert event.position == stored + 1
-
-
-@pytest.fixture
-async def run(client: AsyncAgentClient, puppet: Puppet) -> AsyncRun:
-    return await client.submit(AGENT, "hello")
 
 
 async def test_a_whole_run_is_told_in_order(run: AsyncRun, puppet: Puppet) -> None:

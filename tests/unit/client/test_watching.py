@@ -1,61 +1,16 @@
 """Watching messages: everything, once, in order, at once, across outages, until the end."""
 
-import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from agent_client import AsyncAgentClient, AsyncRun, Message, watching
+from agent_client import AsyncAgentClient, AsyncRun, Message
 from shared.backend import Backend
-from shared.errors import InvalidCursorError, StoreUnavailableError, UnknownRunError
+from shared.errors import InvalidCursorError, UnknownRunError
 from shared.identifier import new_run_id
-from shared.memory.notification import MemoryNotifications
-from tests.unit.client.puppet import AGENT, Doorbell, Puppet
+from tests.unit.client.puppet import AGENT, Puppet
+from tests.unit.client.watcher import Watcher, count_calls, is_subscribed, subscriptions, texts_of
 from tests.waiting import eventually
-
-
-class Watcher:
-    """Collects what an iterator of messages yields, in a task."""
-
-    def __init__(self, messages: AsyncIterator[Message]) -> None:
-        self.texts: list[str] = []
-        self._messages = messages
-        self._task = asyncio.create_task(self._collect())
-
-    async def sees(self, *texts: str) -> None:
-        """Wait until exactly these texts were seen."""
-
-        async def has_seen() -> bool:
-            return len(self.texts) >= len(texts) or self._task.done()
-
-        await eventually(has_seen)
-        assert self.texts == list(texts)
-
-    async def end(self) -> list[str]:
-        """Wait for the end of the iterator; what it yielded."""
-        await asyncio.wait_for(self._task, 10)
-        return self.texts
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
-
-    async def _collect(self) -> None:
-        async for message in self._messages:
-            self.texts.append(message.text)
-
-
-@pytest.fixture
-async def run(client: AsyncAgentClient, puppet: Puppet) -> AsyncRun:
-    return await client.submit(AGENT, "hello", conversation_id="web:ada")
-
-
-async def texts_of(messages: AsyncIterator[Message]) -> list[str]:
-    return [message.text async for message in messages]
 
 
 async def test_each_message_is_seen_when_it_is_stored(run: AsyncRun, puppet: Puppet) -> None:
@@ -196,112 +151,6 @@ async def test_text_deltas_cost_no_read_of_the_history_or_the_run(
     assert await watcher.end() == ["hello"]
 
 
-async def test_a_lost_hint_delays_a_message_and_loses_none(
-    run: AsyncRun, puppet: Puppet, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without any hint, watchers look again now and then."""
-    monkeypatch.setattr(watching, "RECHECK_S", 0.02)
-    monkeypatch.setattr(MemoryNotifications, "publish", lambda *_: None)
-    watcher = Watcher(run.watch())
-    ended = asyncio.create_task(run.result())
-    await puppet.take(run.id)
-    await watcher.sees("hello")
-    await puppet.say(run.id, "one")
-    await watcher.sees("hello", "one")
-    await puppet.finish(run.id)
-    assert await watcher.end() == ["hello", "one"]
-    assert (await asyncio.wait_for(ended, 10)).output == "done"
-
-
-@pytest.mark.parametrize(
-    ("where", "name"),
-    [("conversations", "list_messages"), ("ledger", "list_events"), ("ledger", "get")],
-)
-async def test_an_outage_leaves_no_gap_and_no_duplicate(
-    run: AsyncRun,
-    puppet: Puppet,
-    backend: Backend,
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    name: str,
-) -> None:
-    """Every other read fails, of each kind of read: the watcher sees everything once."""
-    fail_every_other_call(monkeypatch, getattr(backend, where), name)
-    watcher = Watcher(run.watch())
-    await puppet.take(run.id)
-    expected = ["hello"]
-    for number in range(5):
-        await puppet.say(run.id, str(number))
-        expected.append(str(number))
-        await watcher.sees(*expected)
-    await puppet.finish(run.id)
-    assert await watcher.end() == expected
-
-
-@pytest.mark.parametrize(("where", "name"), [("ledger", "get"), ("conversations", "list_messages")])
-async def test_an_outage_that_lasts_is_an_error_in_bounded_time(
-    backend: Backend,
-    doorbell: Doorbell,
-    puppet: Puppet,
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-    name: str,
-) -> None:
-    """One of the stores does not come back within reconnect_s: the watch ends with its error."""
-    client = AsyncAgentClient(backend=backend, dispatcher=doorbell, reconnect_s=0.2)
-    run = await client.submit(AGENT, "hello")
-    await puppet.take(run.id)
-
-    async def away(*_: object, **__: object) -> object:
-        raise StoreUnavailableError("away")
-
-    monkeypatch.setattr(getattr(backend, where), name, away)
-    with pytest.raises(StoreUnavailableError):
-        await asyncio.wait_for(texts_of(run.watch()), 10)
-
-
-async def test_a_result_is_not_awaited_for_ever_without_a_store(
-    backend: Backend, doorbell: Doorbell, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Waiting for the end bears with an outage for as long as watching does, and no longer."""
-    client = AsyncAgentClient(backend=backend, dispatcher=doorbell, reconnect_s=0.2)
-    run = await client.submit(AGENT, "hello")
-
-    async def away(run_id: str) -> object:
-        raise StoreUnavailableError("away")
-
-    monkeypatch.setattr(backend.ledger, "get", away)
-    with pytest.raises(StoreUnavailableError):
-        await asyncio.wait_for(run.result(), 10)
-
-
-async def test_closing_the_client_does_not_leave_watchers_trying(
-    client: AsyncAgentClient, run: AsyncRun, backend: Backend
-) -> None:
-    """Once client and stores are closed, a watcher ends with an error instead of reconnecting."""
-    watcher = Watcher(run.watch())
-    await is_subscribed(backend)
-    await client.aclose()
-    await backend.aclose()
-    with pytest.raises(StoreUnavailableError):
-        await asyncio.wait_for(watcher.end(), 1)
-
-
-async def test_who_leaves_early_leaves_nothing_behind(
-    run: AsyncRun, puppet: Puppet, backend: Backend
-) -> None:
-    """Neither a subscription nor a task outlives a watch that was closed or cancelled."""
-    before = asyncio.all_tasks()
-    await puppet.take(run.id)
-    async with aclosing(run.watch()) as messages:
-        assert (await anext(messages)).text == "hello"
-    watcher = Watcher(run.watch())
-    await watcher.sees("hello")
-    await watcher.stop()
-    assert not subscriptions(backend)
-    assert asyncio.all_tasks() == before
-
-
 async def test_a_conversation_is_watched_over_all_its_runs(
     client: AsyncAgentClient, run: AsyncRun, puppet: Puppet
 ) -> None:
@@ -318,23 +167,6 @@ async def test_a_conversation_is_watched_over_all_its_runs(
     await resumed.sees("answer", "more", "answer")
     for each in (watcher, resumed):
         await each.stop()
-
-
-async def test_a_conversation_is_watched_across_an_outage(
-    client: AsyncAgentClient,
-    run: AsyncRun,
-    puppet: Puppet,
-    backend: Backend,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Reads that fail cost its watcher time, and no message."""
-    fail_every_other_call(monkeypatch, backend.conversations, "list_messages")
-    watcher = Watcher(client.watch_conversation("web:ada"))
-    await puppet.take(run.id)
-    await watcher.sees("hello")
-    await puppet.say(run.id, "one", "two")
-    await watcher.sees("hello", "one", "two")
-    await watcher.stop()
 
 
 async def test_a_thousand_watchers_all_see_everything(
@@ -354,77 +186,3 @@ async def test_a_thousand_watchers_all_see_everything(
         assert await watcher.end() == expected[run.id]
         assert len(expected[run.id]) == 3
     assert not subscriptions(backend)
-
-
-def subscriptions(backend: Backend) -> dict[str, set[Any]]:
-    notifications = backend.ledger.notifications
-    assert isinstance(notifications, MemoryNotifications)
-    return notifications._subscriptions
-
-
-async def is_subscribed(backend: Backend) -> None:
-    async def somebody_watches() -> bool:
-        return bool(subscriptions(backend))
-
-    await eventually(somebody_watches)
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> list[object]:
-    """Note each call of a method from here on."""
-    calls: list[object] = []
-    original = getattr(target, name)
-
-    async def counted(*args: Any, **kwargs: Any) -> object:
-        calls.append(args)
-        return await original(*args, **kwargs)
-
-    monkeypatch.setattr(target, name, counted)
-    return calls
-
-
-def fail_every_other_call(monkeypatch: pytest.MonkeyPatch, target: object, name: str) -> None:
-    """Lose the answer of the first call, the third and so on; the call itself is made."""
-    calls = count_calls(monkeypatch, target, name)
-    counted = getattr(target, name)
-
-    async def failing(*args: Any, **kwargs: Any) -> object:
-        answer = await counted(*args, **kwargs)
-        if len(calls) % 2:
-            raise StoreUnavailableError("away for a moment")
-        return answer
-
-    monkeypatch.setattr(target, name, failing)
-
-
-def test_a_program_that_ends_in_the_middle_of_a_watch_ends_quietly() -> None:
-    """An event loop that ends closes watches, and what they are made of, in any order."""
-    program = """
-import asyncio
-from agent_client import AsyncAgentClient, Settings
-from shared.memory_backend import build_memory_backend
-from tests.unit.client.puppet import Doorbell, Puppet
-
-left = []
-
-async def main():
-    backend = build_memory_backend(Settings())
-    puppet = Puppet(backend)
-    await puppet.beat()
-    client = AsyncAgentClient(backend=backend, dispatcher=Doorbell())
-    run = await client.submit("clerk", "hello", conversation_id="web:ada")
-    await puppet.take(run.id)
-    for watch in (run.watch(), run.events(), client.watch_conversation("web:ada")):
-        await anext(watch)
-        left.append(watch)
-    left.append(asyncio.create_task(anext(left[0])))
-    left.append(asyncio.create_task(run.result()))
-    await asyncio.sleep(0.01)
-
-for _ in range(20):
-    asyncio.run(main())
-    left.clear()
-"""
-    answer = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", program], capture_output=True, text=True, check=True
-    )
-    assert (answer.stdout, answer.stderr) == ("", "")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from pydantic_ai.messages import (
     BinaryContent,
     ModelMessage,
@@ -23,8 +23,10 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from agent_worker.engine.pydantic_ai.answers import response_draft
 from agent_worker.engine.pydantic_ai.calls import unique_ids
 from agent_worker.engine.pydantic_ai.history import message_drafts, model_messages
+from agent_worker.engine.pydantic_ai.parts import result_draft
 from shared.codec import decode_message, encode
 from shared.message import (
     DataPart,
@@ -58,6 +60,7 @@ def dump(messages: Sequence[ModelMessage]) -> Any:
     return ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
 
 
+@settings(deadline=None)  # the first example builds the library's serializers
 @given(history=histories)
 def test_every_history_survives_being_stored(history: list[ModelMessage]) -> None:
     """Draft, stored JSON and back give the messages that went in, whatever they hold."""
@@ -183,6 +186,21 @@ def test_results_and_prompts_between_two_answers_are_one_request() -> None:
         "tool-return",
         "user-prompt",
     ]
+
+
+def test_results_are_read_in_the_order_of_their_calls() -> None:
+    """They are stored as the tools ended, and note which call of the answer was theirs."""
+    calls = [ToolCallPart("t", "{}", f"c{index}") for index in range(3)]
+    answer = response_draft(ModelResponse(calls))
+    results = [
+        result_draft(ToolReturnPart("t", str(index), f"c{index}"), index=index)
+        for index in (2, 0, 1)
+    ]
+
+    [_, read] = model_messages(stored([answer, *results]))
+
+    texts = [part.content for part in read.parts if isinstance(part, ToolReturnPart)]
+    assert texts == ["0", "1", "2"]
 
 
 def test_messages_of_other_engines_are_understood() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelRetry, RunContext, ToolReturn
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolReturn
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import BinaryContent, TextPart
@@ -16,9 +16,9 @@ from pydantic_ai.models.test import TestModel
 from agent_worker.context import run_info, tool_context
 from agent_worker.engine.protocol import EngineError, EngineLimits, Finished
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
-from shared.message import DataPart, Draft, MediaPart, ToolOutcome
+from shared.message import DataPart, Draft, MediaPart, ToolOutcome, user_draft
 from shared.message import TextPart as SharedTextPart
-from tests.contract.engine import collect, messages, next_message, request, settle
+from tests.contract.engine import collect, messages, next_message, request, settle, stored
 from tests.unit.engine.zoo import Notes, Script, call, scripted
 
 FAST = EngineLimits(max_rounds=10, model_timeout_s=10, tool_timeout_s=0.1, model_retries=0)
@@ -296,7 +296,7 @@ async def test_own_hooks_see_what_a_tool_raised() -> None:
 
 
 async def test_the_results_of_a_round_reach_the_model_in_the_order_of_the_calls() -> None:
-    """Although they are stored in the order in which the tools ended."""
+    """Although they are stored as the tools ended; in this run and in the next one."""
     notes = Notes()
     slow_may_end = asyncio.Event()
 
@@ -309,14 +309,52 @@ async def test_the_results_of_a_round_reach_the_model_in_the_order_of_the_calls(
         slow_may_end.set()
         return "fast"
 
-    agent = Agent(
-        scripted([[call("slow", call_id="a"), call("fast", call_id="b")], [TextPart("x")]], notes),
-        tools=[slow, fast],
-    )
-    stored_texts = [result.text for result in await results_of(agent)]
+    script: Script = [
+        [call("slow", call_id="a"), call("fast", call_id="b")],
+        [TextPart("x")],
+        [TextPart("y")],
+    ]
+    engine = PydanticAIEngine(Agent(scripted(script, notes), tools=[slow, fast]))
+    first = await collect(engine.run(request()))
+    history = stored([user_draft("go"), *messages(first)], "run-0")
+    await collect(engine.run(request(history=history)))
 
-    sent = [part["content"] for part in notes.seen[1][0][-1]["parts"]]
-    assert (stored_texts, sent) == (["fast", "slow"], ["slow", "fast"])
+    assert [draft.text for draft in messages(first)[1:3]] == ["fast", "slow"]
+    for number in (1, 2):
+        results = notes.seen[number][0][2]["parts"]
+        assert [part["content"] for part in results] == ["slow", "fast"]
+
+
+async def test_stored_results_stand_whatever_became_of_the_tool() -> None:
+    """A deploy between two attempts may change arguments, or remove the tool."""
+    notes = Notes()
+    script: Script = [
+        [call("old", '{"n": 1}', "a"), call("gone", "{}", "b"), call("new", "{}", "d")],
+        [TextPart("done")],
+    ]
+
+    async def old(n: int) -> str:
+        return f"old {n}"
+
+    async def gone() -> str:
+        return "still here"
+
+    async def new() -> str:
+        return "new"
+
+    before_deploy = PydanticAIEngine(Agent(scripted(script, Notes()), tools=[old, gone, new]))
+    before = messages(await collect(before_deploy.run(request()), count=3))
+
+    async def changed(m: str) -> str:
+        return f"changed {m}"
+
+    tools = [Tool(changed, name="old", max_retries=0), Tool(new)]
+    after_deploy = PydanticAIEngine(Agent(scripted(script, notes), tools=tools))
+    after = await collect(after_deploy.run(request(before)))
+
+    assert [draft.text for draft in messages(after)] == ["new", "done"]
+    told = [(part["content"], part["outcome"]) for part in notes.seen[1][0][-1]["parts"]]
+    assert told == [("old 1", "success"), ("still here", "success"), ("new", "success")]
 
 
 def test_names_of_tools_are_announced() -> None:

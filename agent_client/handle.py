@@ -73,10 +73,13 @@ class AsyncRun:
         Raises:
             ResultTimeoutError: It has not ended within `timeout_s`. It goes on.
         """
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit:
                 return (await watch_end(self.session, self.id)).outcome
         except TimeoutError as error:
+            if not limit.expired():  # not the caller's, but one from within
+                raise
             raise ResultTimeoutError(
                 f"Run {self.id} has not ended within {timeout_s:g} s; it goes on. Ask again, watch "
                 "it, or cancel it."

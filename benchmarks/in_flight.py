@@ -3,14 +3,18 @@
     python -m benchmarks.in_flight [--runs 1000] [--latency-s 5] [--format json]
 
 Every run has two rounds with a tool call between them; every message is stored, every run is
-watched. Ideal is two answers of the model, one after the other, with nothing added.
+watched. Ideal is two answers of the model, one after the other, with nothing added. The bare loop,
+measured right before, is the same agent in one process that stores nothing and shows nobody.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from rich.progress import Progress
 
 from agent_client import AsyncAgentClient, RunStatus
 from benchmarks.in_flight_agents import LATENCY, MODEL_URL
-from benchmarks.system import System, run_system
+from benchmarks.system import REPOSITORY, System, run_system
 from tests.model_server import ModelServerProcess
 
 ROUNDS = 2
@@ -38,9 +42,17 @@ class Figures:
     """The most requests that the model server had open at once."""
     wall_s: float
     ideal_s: float
+    bare_s: float
+    """Wall time of the bare loop."""
     idle_mib: float
     """Resident memory of the worker before the first run."""
     peak_mib: float
+    bare_kib_per_run: float
+
+    @property
+    def ratio_to_bare(self) -> float:
+        """Wall time over that of the bare loop: what durability and watching cost."""
+        return self.wall_s / self.bare_s
 
     @property
     def ratio(self) -> float:
@@ -77,6 +89,8 @@ def measure(runs: int, latency_s: float, console: Console) -> Figures:
             LATENCY: str(latency_s),
             "AGENTS_CONCURRENCY": str(runs),
         }
+        bare = _run_bare(runs, environment)
+        before = server.stats()
         with run_system("benchmarks.in_flight_agents", environment=environment) as system:
             pid = system.workers[0].pid
             idle = _memory_mib(pid, "VmRSS")
@@ -86,6 +100,8 @@ def measure(runs: int, latency_s: float, console: Console) -> Figures:
                 wall = time.perf_counter() - started
             peak = _memory_mib(pid, "VmHWM")
         counts = server.stats()
+    if counts.requests - before.requests != ROUNDS * runs:
+        raise RuntimeError(f"{counts.requests - before.requests} model calls for {runs} runs")
     return Figures(
         runs=runs,
         completed=completed,
@@ -95,7 +111,22 @@ def measure(runs: int, latency_s: float, console: Console) -> Figures:
         ideal_s=ROUNDS * latency_s,
         idle_mib=idle,
         peak_mib=peak,
+        bare_s=bare["wall_s"],
+        bare_kib_per_run=(bare["peak_mib"] - bare["idle_mib"]) * 1024 / runs,
     )
+
+
+def _run_bare(runs: int, environment: Mapping[str, str]) -> dict[str, float]:
+    finished = subprocess.run(  # noqa: S603  this project's own module
+        [sys.executable, "-m", "benchmarks.bare_loop", str(runs)],
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    figures: dict[str, float] = json.loads(finished.stdout)
+    return figures
 
 
 def _memory_mib(pid: int | None, field: str) -> float:
@@ -117,16 +148,19 @@ def main() -> int:
     console = Console(stderr=options.format == "json")
     figures = measure(options.runs, options.latency_s, console)
     if options.format == "json":
-        extra = {"ratio": figures.ratio, "kib_per_run": figures.kib_per_run}
+        names = ("ratio", "ratio_to_bare", "kib_per_run")
+        extra = {name: getattr(figures, name) for name in names}
         json.dump(asdict(figures) | extra, sys.stdout, indent=2)
     else:
         console.print(
             f"{figures.completed} of {figures.runs} runs completed, {figures.messages_watched} "
             f"messages watched, at most {figures.max_in_flight} requests open at once\n"
             f"wall {figures.wall_s:.2f} s, ideal {figures.ideal_s:.2f} s, "
-            f"ratio {figures.ratio:.2f}\n"
+            f"ratio {figures.ratio:.2f}; bare loop {figures.bare_s:.2f} s, "
+            f"ratio {figures.ratio_to_bare:.2f}\n"
             f"worker: {figures.idle_mib:.0f} MiB idle, {figures.peak_mib:.0f} MiB at its peak, "
-            f"{figures.kib_per_run:.0f} KiB for each run in flight",
+            f"{figures.kib_per_run:.0f} KiB for each run in flight "
+            f"(bare loop {figures.bare_kib_per_run:.0f} KiB)",
             highlight=False,
         )
     whole = figures.completed == figures.runs

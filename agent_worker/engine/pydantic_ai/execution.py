@@ -77,7 +77,7 @@ class Execution:
         with in_run(self._request.run), Agent.using_thread_executor(tool_threads()):
             try:
                 return await self._run()
-            except Exception as error:
+            except (Exception, BaseExceptionGroup) as error:
                 # The first exception says it; the agent's contexts may make a group of it.
                 code = "model_error" if self._is_asking else "agent_error"
                 raise engine_error(self._failure or error, otherwise=code) from error
@@ -91,6 +91,7 @@ class Execution:
             deps=deps,
             usage=self._usage,
             usage_limits=self._usage_limits,
+            infer_name=False,
             run_id=run.run_id,
             conversation_id=run.conversation_id,
             capabilities=[self._guard],
@@ -142,11 +143,12 @@ class Execution:
         """Let the agent take the prompt in, or put it where the run was cut."""
         node: Any = await agent_run.next(agent_run.next_node)  # type: ignore[arg-type]  # not an End yet
         self._messages = agent_run.ctx.state.message_history
+        if self._resumption.prompt is None:
+            agent_run.ctx.deps.prompt = input_of(self._request.own[0])
         answer = self._resumption.answer
         if answer is None:
             self._recorder.know(node.request.parts)
             return node
-        agent_run.ctx.deps.prompt = input_of(self._request.own[0])
         self._guard.round = _round_of(answer, self._resumption.results)
         if isinstance(node, ModelRequestNode):
             # An agent with instructions would ask the model again behind a final answer.

@@ -40,7 +40,7 @@ class Recorder:
         self._usage = usage
         self._accounted = usage_of(usage)
         self._known: list[ModelRequestPart] = []
-        self._unstored: list[ModelRequestPart] = []
+        self._own_prompts: frozenset[str] = frozenset()
         self._follow_ups: list[str | Sequence[UserContent]] = []
         self._request: Json | None = None
 
@@ -48,10 +48,9 @@ class Recorder:
         """Take parts for stored ones."""
         self._known.extend(parts)
 
-    def omit(self, parts: Iterable[ModelRequestPart]) -> None:
-        """Take parts for the agent's own: they are part of no history."""
-        self._unstored.extend(parts)
-        self._known.extend(self._unstored)
+    def omit(self, prompts: Iterable[SystemPromptPart]) -> None:
+        """Take prompts for the agent's own: they are part of no history."""
+        self._own_prompts = frozenset(prompt.content for prompt in prompts)
 
     async def give_answer(self, response: ModelResponse, renamed: Mapping[str, str]) -> Round:
         """Give an answer away. `renamed` holds ids as the model wrote them, if they changed."""
@@ -105,7 +104,8 @@ class Recorder:
                 await self.give_result(part, current)
                 continue
             self._known.append(part)
-            if _is_message(part) and not self._is_follow_up(part):
+            is_said_elsewhere = self._is_own_prompt(part) or self._is_follow_up(part)
+            if _is_message(part) and not is_said_elsewhere:
                 await self._give(part_draft(part))
 
     def note_request(
@@ -115,7 +115,7 @@ class Recorder:
         hidden: list[list[Any]] = []
         place = 0
         for part in parts:
-            if any(part is own for own in self._unstored):
+            if self._is_own_prompt(part):
                 continue
             if _is_message(part):
                 place += 1
@@ -131,6 +131,12 @@ class Recorder:
     async def _give(self, draft: Draft) -> None:
         self._position += 1
         await self._relay.give(draft)
+
+    def _is_own_prompt(self, part: ModelRequestPart) -> bool:
+        """Also as a copy, since a capability of the agent may put it in its place again."""
+        return isinstance(part, SystemPromptPart) and (
+            part.dynamic_ref is not None or part.content in self._own_prompts
+        )
 
     def _is_follow_up(self, part: ModelRequestPart) -> bool:
         return isinstance(part, UserPromptPart) and any(
@@ -162,7 +168,7 @@ def jsonable(value: Any) -> Any:
     Raises:
         ValueError: It cannot be written as JSON.
     """
-    return pydantic_core.to_jsonable_python(value, bytes_mode="base64")
+    return pydantic_core.to_jsonable_python(value, by_alias=False, bytes_mode="base64")
 
 
 def _is_message(part: ModelRequestPart) -> bool:

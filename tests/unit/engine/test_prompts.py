@@ -90,18 +90,24 @@ async def test_a_system_message_of_the_history_stays_beside_the_own_prompt() -> 
     assert said(notes, 0) == ["You are A.", "Imported.", "Hi.", "go"]
 
 
-async def test_an_agent_that_reinjects_its_prompt_says_it_once() -> None:
-    """The library's own capability for the same purpose does not double it."""
+@pytest.mark.parametrize("history", [(), EARLIER], ids=["alone", "in a conversation"])
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_an_agent_that_reinjects_its_prompt_says_it_once(
+    history: Sequence[Message], replaces: bool
+) -> None:
+    """The library's own capability for the same purpose neither doubles nor stores it."""
     notes = Notes()
+    number = len(history) // 2
     agent = Agent(
-        scripted({1: [TextPart("done")]}, notes),
+        scripted({number: [TextPart("done")]}, notes),
         system_prompt="You are A.",
-        capabilities=[ReinjectSystemPrompt()],
+        capabilities=[ReinjectSystemPrompt(replace_existing=replaces)],
     )
 
-    await collect(PydanticAIEngine(agent).run(request(history=EARLIER)))
+    events = await collect(PydanticAIEngine(agent).run(request(history=history)))
 
-    assert said(notes, 1).count("You are A.") == 1
+    assert said(notes, number).count("You are A.") == 1
+    assert [draft.role for draft in messages(events)] == [Role.ASSISTANT]
 
 
 async def test_a_history_with_open_calls_is_closed_for_the_model() -> None:
@@ -188,18 +194,19 @@ async def test_media_of_the_input_reach_the_model() -> None:
 async def test_the_prompt_is_known_after_a_take_over() -> None:
     """Tools may ask for the run's input, wherever the run goes on."""
     prompts: list[Any] = []
-    agent: Agent[None, str] = Agent(scripted([[call("act")], [TextPart("done")]], Notes()))
+    script: Script = [[call("tell")], [call("tell")], [TextPart("done")]]
+    agent: Agent[None, str] = Agent(scripted(script, Notes()))
 
     @agent.tool
-    def act(ctx: RunContext[None]) -> str:
+    def tell(ctx: RunContext[None]) -> str:
         prompts.append((ctx.prompt, ctx.run_id, ctx.conversation_id))
-        return "acted"
+        return "told"
 
     engine = PydanticAIEngine(agent)
     before = await collect(engine.run(request()), count=1)
     await collect(engine.run(request(messages(before))))
 
-    assert prompts == [("go", RUN.run_id, RUN.conversation_id)]
+    assert prompts == [("go", RUN.run_id, RUN.conversation_id)] * 2
 
 
 async def make_async(run: RunInfo) -> str:

@@ -40,7 +40,8 @@ COPY examples examples
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 8000), 3).close()"]
-CMD ["uvicorn", "examples.app_server.app:app", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["uvicorn", "examples.app_server.app:app", "--host", "0.0.0.0", "--port", "8000", \
+     "--timeout-graceful-shutdown", "3"]
 
 FROM runtime AS worker
 COPY --from=build-worker /venv /venv

@@ -46,22 +46,13 @@ def announce(
 
 
 def queues_of(definitions: Iterable[AgentDefinition], settings: Settings) -> list[str]:
-    """The Celery queues that a worker consumes.
-
-    They are those that clients ring, and on top those that a definition names: a router between
-    the two may use them.
-    """
-    queues: set[str] = set()
-    for definition in definitions:
-        queues.add(settings.queue_of(definition.name))
-        if definition.options.queue is not None:
-            queues.add(definition.options.queue)
-    return sorted(queues)
+    """The Celery queues that a worker consumes: those that clients ring for its agents."""
+    return sorted({settings.queue_of(definition.name) for definition in definitions})
 
 
 def _announce_agent(definition: AgentDefinition, settings: Settings) -> AgentInfo:
-    queue = definition.options.queue or settings.queue_of(definition.name)
-    return definition.engine.info.model_copy(update={"name": definition.name, "queue": queue})
+    announced = {"name": definition.name, "queue": settings.queue_of(definition.name)}
+    return definition.engine.info.model_copy(update=announced)
 
 
 @cache

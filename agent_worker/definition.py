@@ -22,7 +22,6 @@ class AgentOptions:
     model_timeout_s: float | None = None
     tool_timeout_s: float | None = None
     model_retries: int | None = None
-    queue: str | None = None
     stream_text: bool = True
     """False saves the cost of streaming for agents whose answers nobody watches being written."""
 

@@ -26,7 +26,6 @@ def serve(  # noqa: PLR0913  one keyword for each bound
     model_timeout_s: float | None = None,
     tool_timeout_s: float | None = None,
     model_retries: int | None = None,
-    queue: str | None = None,
     stream_text: bool = True,
 ) -> AgentDefinition:
     """Register an agent: put what this returns into an attribute of a module that workers load.
@@ -52,7 +51,6 @@ def serve(  # noqa: PLR0913  one keyword for each bound
         model_timeout_s=model_timeout_s,
         tool_timeout_s=tool_timeout_s,
         model_retries=model_retries,
-        queue=queue,
         stream_text=stream_text,
     )
     _check_options(chosen, options)

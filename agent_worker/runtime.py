@@ -18,7 +18,12 @@ from agent_worker.definition import AgentDefinition
 from agent_worker.execution.executor import Executor
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
-from shared.errors import BrokerUnavailableError, UnavailableError, UnknownRunError
+from shared.errors import (
+    BrokerUnavailableError,
+    CorruptEntryError,
+    UnavailableError,
+    UnknownRunError,
+)
 from shared.ledger.protocol import Sweep, WakeUp
 from shared.run import Lease, WorkerInfo
 from shared.settings import Settings
@@ -161,6 +166,10 @@ class Runtime:
         self._leasing.add(run_id)
         try:
             return await self._ledger.lease(run_id, self.worker_id, agents=self._agents.keys())
+        except CorruptEntryError as error:
+            # Sweeps come upon it again and again; the runs behind it must not wait for it.
+            log.error("entry.unreadable", for_run=run_id, error=type(error).__name__)
+            return None
         finally:
             self._leasing.discard(run_id)
             self._changed.set()

@@ -20,7 +20,8 @@
     │   └── ResultTimeoutError        the run has not ended within the time the caller gave
     ├── WriterError                   a worker may not write (any more)
     │   ├── FencedError               a newer fencing token exists: this worker lost the run
-    │   └── PositionGapError          an append that would leave a hole in a run's positions
+    │   ├── PositionGapError          an append that would leave a hole in a run's positions
+    │   └── RollbackRequestedError    the run may not end before its messages are removed
     ├── CorruptEntryError             something stored or queued that is not ours or not readable
     │   └── NewerVersionError         written by a newer version of this project
     └── UnavailableError              a service did not answer in bounded time; try again
@@ -122,6 +123,10 @@ class FencedError(WriterError):
 
 class PositionGapError(WriterError):
     """An append would leave a hole in the positions of a run's messages."""
+
+
+class RollbackRequestedError(WriterError):
+    """The run was asked to roll back, so it may not end before its messages are removed."""
 
 
 class CorruptEntryError(AgentsError, ValueError):

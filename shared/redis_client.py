@@ -13,10 +13,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
@@ -26,13 +31,26 @@ COMMAND_CONNECTIONS: Final = 32
 """Connections for commands of one process. A caller that finds none free waits for one; redis-py's
 own pool would raise at its 101st connection instead."""
 
-_CURSOR: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_CURSOR: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+_LARGEST: Final = 2**64 - 1
+"""The largest number in an entry's id."""
 
 _TEMPORARY: Final = (
-    *("OOM", "MISCONF", "BUSY", "LOADING", "READONLY"),
-    *("MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"),
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
 )
-"""What a server says that cannot serve a command now and may be able to later."""
+_TEMPORARY_CODE: Final = re.compile(
+    r"""(?:^|[-"'])"""
+    r"(?:OOM|MISCONF|BUSY|LOADING|READONLY|MASTERDOWN|NOREPLICAS|CLUSTERDOWN|TRYAGAIN) "
+)
+"""What a server says that cannot serve a command now and may be able to later.
+
+redis-py has classes for some of the codes and then leaves the code out of the text. For a script,
+Redis 6 gives the code somewhere in the text of another error; for a pipeline, redis-py does.
+"""
 
 
 def connect(settings: Settings) -> Redis:
@@ -84,7 +102,7 @@ def translated_errors() -> Iterator[None]:
             "AGENTS_REDIS_URL and the user's ACL."
         ) from error
     except ResponseError as error:
-        if not str(error).startswith(_TEMPORARY):
+        if not isinstance(error, _TEMPORARY) and not _TEMPORARY_CODE.search(str(error)):
             raise
         raise StoreUnavailableError(f"Redis cannot serve this now: {error}") from error
     except (RedisError, OSError, TimeoutError) as error:
@@ -109,11 +127,20 @@ def upper_bound(before: str | None) -> str:
 
 
 def _exclusive(cursor: object) -> str:
-    if not isinstance(cursor, str) or not _CURSOR.fullmatch(cursor):
+    if not isinstance(cursor, str) or not _is_entry_id(cursor):
         raise InvalidCursorError(
             f"{cursor!r} is not a cursor of this store; pass the `cursor` of something it returned."
         )
     return f"({cursor}"
+
+
+def _is_entry_id(cursor: str) -> bool:
+    """Whether an entry could have this id. Redis refuses a range that excludes the ends of all."""
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
+        return False
+    parts = int(match[1]), int(match[2])
+    return max(parts) <= _LARGEST and parts not in ((0, 0), (_LARGEST, _LARGEST))
 
 
 class Script:

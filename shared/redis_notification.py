@@ -1,7 +1,7 @@
 """Notifications over Redis pub/sub: one connection for all topics of a process."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -69,6 +69,8 @@ class RedisNotifications:
         self._timeout_s = timeout_s
         self._listeners: defaultdict[str, set[_Listener]] = defaultdict(set)
         self._confirmed: dict[str, asyncio.Event] = {}
+        self._unconfirmed: Counter[str] = Counter()
+        """Subscribes sent over the live connection that Redis has not confirmed yet."""
         self._pubsub: PubSub | None = None
         """The live connection; None while there is none."""
         self._reader: asyncio.Task[None] | None = None
@@ -144,6 +146,8 @@ class RedisNotifications:
         """
         if self._pubsub is None:
             return
+        if command == "subscribe":
+            self._unconfirmed[topic] += 1
         try:
             await getattr(self._pubsub, command)(topic)
         except (RedisError, OSError) as error:
@@ -155,10 +159,9 @@ class RedisNotifications:
         while True:
             pubsub = self._client.pubsub()
             try:
-                await pubsub.subscribe(self._keep_alive_topic, *self._listeners)
-                self._pubsub = pubsub
-                self._hint_all()
+                await pubsub.subscribe(self._keep_alive_topic)
                 delay_s = 0.1
+                await self._take_over(pubsub)
                 await self._read(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("notifications.disconnected", error=str(error), retry_s=delay_s)
@@ -167,6 +170,17 @@ class RedisNotifications:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 2.0)
+
+    async def _take_over(self, pubsub: PubSub) -> None:
+        """Subscribe a new connection to everything that has a listener.
+
+        Who begins to listen from here on subscribes by himself. If this came to pass any later, or
+        the topics were collected any earlier, somebody in between would be forgotten.
+        """
+        self._pubsub = pubsub
+        self._unconfirmed = Counter(self._listeners.keys())
+        if self._listeners:
+            await pubsub.subscribe(*self._listeners)
 
     async def _read(self, pubsub: PubSub) -> None:
         is_pinged = False
@@ -181,18 +195,33 @@ class RedisNotifications:
                 is_pinged = True
                 await pubsub.ping()
 
-    def _hint_all(self) -> None:
-        for listeners in list(self._listeners.values()):
-            for listener in list(listeners):
-                listener.hear(RECONNECTED)
-
     def _hand_out(self, entry: dict[str, Any]) -> None:
         topic = entry["channel"]
-        if entry["type"] == "subscribe" and topic in self._confirmed:
-            self._confirmed[topic].set()
+        if entry["type"] == "subscribe":
+            self._confirm(topic)
         elif entry["type"] == "message":
-            for listener in list(self._listeners.get(topic, ())):
-                listener.hear(entry["data"])
+            self._tell_listeners(topic, entry["data"])
+
+    def _confirm(self, topic: str) -> None:
+        """Note that Redis has followed one subscribe.
+
+        Only the last one that was sent counts: an earlier one may have been undone since. On a new
+        connection, something may have been published until now.
+        """
+        self._unconfirmed[topic] -= 1
+        if self._unconfirmed[topic] > 0:
+            return
+        del self._unconfirmed[topic]
+        confirmed = self._confirmed.get(topic)
+        if confirmed is None:
+            return
+        if confirmed.is_set():
+            self._tell_listeners(topic, RECONNECTED)
+        confirmed.set()
+
+    def _tell_listeners(self, topic: str, payload: str) -> None:
+        for listener in list(self._listeners.get(topic, ())):
+            listener.hear(payload)
 
 
 async def _payloads(queue: "asyncio.Queue[str | None]") -> AsyncIterator[str]:

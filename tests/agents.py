@@ -1,8 +1,9 @@
 """Agents for tests with real worker processes.
 
 The agent `script` plays what its input says: JSON, a list of rounds, each a list of tool calls
-`[name, argument]`. Behind the last round it answers `done`. Its tools write to files, outside of
-everything that is being tested, so that executions can be counted from outside.
+`[name, argument]`. Behind the last round it answers `done`. A call of `think` is none: there the
+model itself waits before it answers. The tools write to files, outside of everything that is being
+tested, so that executions can be counted from outside.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from agent_worker import serve, tool_context
 from tests.traces import FOLDER
 
 POLL_S = 0.01
+THINK = "think"
 
 
 def _folder() -> Path:
@@ -37,7 +39,12 @@ def _trace(event: str, name: str) -> None:
         log.write(json.dumps(entry) + "\n")
 
 
-def _play(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
+async def _permission(*names: str) -> None:
+    while not any((_folder() / f"{name}.permitted").exists() for name in names):  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)  # another process gives it
+
+
+async def _play(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
     """The model: the next round of the script, as far as the history says it has come."""
     script: Sequence[Sequence[Sequence[str]]] = []
     played = 0
@@ -48,10 +55,14 @@ def _play(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
         played += isinstance(message, ModelResponse)
     if played >= len(script):
         return ModelResponse(parts=[TextPart("done")])
+    for name, argument in script[played]:
+        if name == THINK:
+            await _permission(argument)
+    calls = [(name, argument) for name, argument in script[played] if name != THINK]
     return ModelResponse(
         parts=[
             ToolCallPart(name, {"name": argument}, tool_call_id=f"call-{played}-{index}")
-            for index, (name, argument) in enumerate(script[played])
+            for index, (name, argument) in enumerate(calls)
         ]
     )
 
@@ -69,11 +80,9 @@ async def note(name: str) -> str:
 
 @_agent.tool_plain
 async def wait(name: str) -> str:
-    """End when somebody permits it."""
+    """End when somebody permits it, or permits this attempt of the run to do it."""
     _trace("start", name)
-    permission = _folder() / f"{name}.permitted"
-    while not permission.exists():  # noqa: ASYNC110  another process gives it
-        await asyncio.sleep(POLL_S)
+    await _permission(name, f"{name}.{tool_context().run.attempt}")
     _trace("end", name)
     return f"waited for {name}"
 

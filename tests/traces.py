@@ -17,5 +17,5 @@ def executions(folder: Path) -> list[dict[str, Any]]:
 
 
 def permit(folder: Path, name: str) -> None:
-    """Let the tool call `wait(name)` return."""
+    """Let the tool call `wait(name)` return; with `name.2`, the one of a run's second attempt."""
     (folder / f"{name}.permitted").touch()

@@ -77,8 +77,10 @@ def failed(code: str, message: str) -> Ending:
 
 def count_spending(messages: Iterable[Message]) -> tuple[Usage, int]:
     """Usage and rounds of a run whose engine did not come to report them."""
-    answers = [message for message in messages if message.role is Role.ASSISTANT]
-    return sum((answer.usage or Usage() for answer in answers), Usage()), len(answers)
+    stored = list(messages)
+    rounds = sum(message.role is Role.ASSISTANT for message in stored)
+    # Tool results have one as well: the call itself, and what agents within the tool took.
+    return sum((message.usage or Usage() for message in stored), Usage()), rounds
 
 
 def _reason(ending: Ending) -> str:

@@ -29,6 +29,7 @@ from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
     BrokerUnavailableError,
     FencedError,
+    RollbackRequestedError,
     StoreUnavailableError,
     UnknownRunError,
 )
@@ -181,11 +182,19 @@ class Executor:
     async def _settle(self, ending: Ending) -> None:
         """Leave the history in good order, then store the outcome."""
         if ending.status is RunStatus.CANCELLED and await self._is_rollback_requested():
-            await insist(partial(self._conversations.retract, self._run.history_id, self._writer))
-        elif self._transcript is not None:
+            return await self._roll_back()
+        if self._transcript is not None:
             self._transcript.add(*closing_drafts(self._transcript.messages, ending))
             await self._transcript.flush()
-        await self._finish(ending)
+        try:
+            await self._finish(ending)
+        except RollbackRequestedError:
+            # Asked for since: whoever did so counts on a history without this run.
+            await self._roll_back()
+
+    async def _roll_back(self) -> None:
+        await insist(partial(self._conversations.retract, self._run.history_id, self._writer))
+        await self._finish(Ending(status=RunStatus.CANCELLED), is_rolled_back=True)
 
     async def _settle_broken(self, ending: Ending) -> None:
         """Fail a run of which this worker may hold a wrong picture: what is stored is the truth."""
@@ -201,9 +210,9 @@ class Executor:
         except Exception:
             # Accepted means finished, even if the history cannot be closed.
             log.exception("history.unclosed")
-            await self._finish(ending)
+            await self._finish(ending, is_rolled_back=True)
 
-    async def _finish(self, ending: Ending) -> None:
+    async def _finish(self, ending: Ending, *, is_rolled_back: bool = False) -> None:
         if ending.status is not RunStatus.COMPLETED and self._transcript is not None:
             usage, rounds = count_spending(self._transcript.messages)
             ending = ending.model_copy(update={"usage": usage, "rounds": rounds})
@@ -211,7 +220,9 @@ class Executor:
         if is_alone(history):
             # Before the last status: nobody would come back to do it after a crash in between.
             await insist(partial(self._conversations.expire, history, self._settings.run_ttl_s))
-        next_run = await insist(partial(self._ledger.finish, self._lease, ending))
+        next_run = await insist(
+            partial(self._ledger.finish, self._lease, ending, is_rolled_back=is_rolled_back)
+        )
         self._log_end(f"run.{ending.status.value}", ending)
         if next_run is not None:
             await self._ring(next_run)

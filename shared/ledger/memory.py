@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
-from shared.errors import ConversationBusyError, FencedError, InvalidIdError
+from shared.errors import (
+    ConversationBusyError,
+    FencedError,
+    InvalidIdError,
+    RollbackRequestedError,
+)
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import is_alone, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
@@ -58,6 +63,7 @@ class MemoryRunLedger:
             clock=clock,
         )
         self._lines: dict[str, WaitingLine] = defaultdict(WaitingLine)  # by history
+        self._repeated: set[str] = set()  # submitted again, so that somebody else counts on them
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
         self._beats: dict[str, _Beat] = {}
@@ -86,6 +92,7 @@ class MemoryRunLedger:
         self._forget_expired()
         known = self._runs.find_repeated(new)
         if known is not None:
+            self._repeated.add(known.id)
             return Submission(run=known, is_new=False, is_ready=known.id in self._ready)
         line = self._lines[new.history_id]
         if line.active is not None and new.on_busy is BusyPolicy.REJECT:
@@ -102,7 +109,7 @@ class MemoryRunLedger:
         run = self._find(run_id)
         if run is None:
             return True
-        if run.status is not RunStatus.QUEUED or run.attempts > 0:
+        if run.status is not RunStatus.QUEUED or run.attempts > 0 or run.id in self._repeated:
             return False
         self._pass_on(run)
         self._runs.withdraw(run)
@@ -159,12 +166,19 @@ class MemoryRunLedger:
         )
         return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
 
-    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+    async def finish(
+        self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
+    ) -> WakeUp | None:
         run = self._find(lease.run.id)
         if run is not None and run.status.is_final and _is_of(lease, run):
             active = self._lines[run.history_id].active
             return self._wake_up(active) if active in self._ready else None
         run = self._check_held(lease)
+        if run.rollback_requested and not is_rolled_back:
+            raise RollbackRequestedError(
+                f"Run {run.id} was asked to roll back; remove its messages, then finish it as "
+                "cancelled."
+            )
         return self._end(
             run,
             ending.status,
@@ -363,6 +377,7 @@ class MemoryRunLedger:
     def _clean_up(self, run: Run) -> None:
         """Drop what belongs to a run that is forgotten."""
         self._events.forget(run.id)
+        self._repeated.discard(run.id)
         if is_alone(run.history_id):
             self._lines.pop(run.history_id, None)
 

@@ -128,12 +128,12 @@ class RunLedger(Protocol):
         ...
 
     async def withdraw(self, run_id: str) -> bool:
-        """Take a run back that no worker ever leased, as if it had never been submitted.
+        """Take a run back that was submitted once and never leased, as if it had never been.
 
         Its idempotency key is free again, and a next run of the conversation becomes ready (and
         is found by a sweep). What it interrupted stays interrupted. Returns False, and changes
-        nothing, if it was leased or has ended; True if there is no such run, so that repeating it
-        is harmless.
+        nothing, if it was leased or has ended, or if a later `submit` was answered with it, whose
+        caller counts on it; True if there is no such run, so that repeating it is harmless.
         """
         ...
 
@@ -183,15 +183,19 @@ class RunLedger(Protocol):
         """
         ...
 
-    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+    async def finish(
+        self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
+    ) -> WakeUp | None:
         """Store the outcome and end the lease; return the conversation's next run, now ready.
 
         Repeating it with the same lease is harmless; the first ending stays, and the next run is
-        named again until somebody leased it. The ledger takes the ending as it is: a run that
-        completes before its worker heard of a cancel or a rollback is completed. The event says
-        `rolled_back` when the run was asked to roll back and is cancelled.
+        named again until somebody leased it. A run that completes before its worker heard of a
+        cancel is completed. One that was asked to roll back does not end, however it ends, before
+        its worker has heard of that: `is_rolled_back` says that its messages are removed (or cannot
+        be, and it fails). The event says `rolled_back` when such a run is cancelled.
 
         Raises:
+            RollbackRequestedError: The run was asked to roll back. Nothing changed.
             FencedError: The run is not held under this lease (any more). Nothing changed.
             StoreUnavailableError: No answer; repeating it is safe.
         """

@@ -13,6 +13,7 @@ from shared.errors import (
     FencedError,
     IdempotencyConflictError,
     InvalidIdError,
+    RollbackRequestedError,
     UnknownRunError,
 )
 from shared.event import DeltaEvent, StatusEvent
@@ -153,7 +154,9 @@ class RedisRunLedger:
         run = read_run(run_id, answer[1])
         return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
 
-    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
+    async def finish(
+        self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
+    ) -> WakeUp | None:
         """Store the outcome; see `RunLedger.finish`."""
         answer = await self._scripts["finish"](
             [self._keys.run(lease.run.id)],
@@ -164,12 +167,18 @@ class RedisRunLedger:
                 lease.fencing_token,
                 ending.status.value,
                 encode(ending),
+                int(is_rolled_back),
                 self._event_ttl,
                 self._run_ttl,
                 self._pickup,
             ],
         )
         _check_held(answer, lease)
+        if answer[0] == "rollback":
+            raise RollbackRequestedError(
+                f"Run {lease.run.id} was asked to roll back; remove its messages, then finish it "
+                "as cancelled."
+            )
         return read_wake_up(answer[1]) if answer[1] else None
 
     async def hand_over(self, lease: Lease) -> WakeUp:
@@ -227,6 +236,8 @@ class RedisRunLedger:
     ) -> list[StatusEvent | DeltaEvent]:
         """Events of a run; see `RunLedger.list_events`."""
         low = lower_bound(after)
+        if limit < 1:
+            return []
         with translated_errors():
             entries: Any = await self._client.xrange(
                 self._keys.events(run_id), low, "+", count=limit

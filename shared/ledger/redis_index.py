@@ -66,13 +66,15 @@ class RunIndex:
         self, indexes: Sequence[str], limit: int, before: _Place | None
     ) -> list[_Place]:
         """The newest `limit` entries of all indexes together that stand behind `before`."""
-        highest = before[0] if before else "+inf"
+        highest = f"({before[0]:.0f}" if before else "+inf"
         with translated_errors():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for key in indexes:
-                    # Entries of the very millisecond of `before` may stand on both of its sides.
+                    if before is not None:
+                        # Entries of its very millisecond may stand on both of its sides.
+                        pipeline.zrangebyscore(key, before[0], before[0], withscores=True)
                     pipeline.zrevrangebyscore(
-                        key, highest, "-inf", start=0, num=limit + 64, withscores=True
+                        key, highest, "-inf", start=0, num=limit, withscores=True
                     )
                 pages = await pipeline.execute()
         places = {(float(score), member) for page in pages for member, score in page}

@@ -9,9 +9,9 @@ import pytest
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryWorkerCluster
 from redis import Redis
 
-from agent_client import AsyncAgentClient, RunStatus
+from agent_client import AsyncAgentClient, CancelResult, RunStatus, StatusEvent
 from shared.settings import Settings
-from tests.acceptance.conftest import play
+from tests.acceptance.conftest import play, started, worker_at
 from tests.traces import executions, permit
 from tests.waiting import eventually
 
@@ -66,7 +66,7 @@ async def test_runs_finish_though_redis_restarts(
     celery_backend_cluster: CeleryBackendCluster,
     traces: Path,
 ) -> None:
-    """A restart of the store in the middle of runs is survived by workers, runs and watchers."""
+    """Results that come while the store is down are stored once it is back, and told."""
     runs = [await client.submit("script", play([("wait", "gate")])) for _ in range(5)]
 
     async def all_started() -> bool:
@@ -74,10 +74,85 @@ async def test_runs_finish_though_redis_restarts(
 
     await eventually(all_started, timeout_s=RESULT_S)
     waiting = [asyncio.create_task(run.result(timeout_s=RESULT_S)) for run in runs]
-    await asyncio.to_thread(celery_backend_cluster[0].container.restart)
+    store = celery_backend_cluster[0]
+    store.kill()
     permit(traces, "gate")
+
+    async def all_ended() -> bool:
+        return len(executions(traces)) == 2 * len(runs)
+
+    await eventually(all_ended)
+    await asyncio.to_thread(store.container.restart)
     outcomes = await asyncio.gather(*waiting)
     assert {outcome.status for outcome in outcomes} == {RunStatus.COMPLETED}
+    assert {(await run.get()).attempts for run in runs} == {1}, "no worker gave its runs up"
+
+
+async def test_runs_wait_for_a_worker_that_comes_back(
+    client: AsyncAgentClient, celery_worker_cluster: CeleryWorkerCluster, traces: Path
+) -> None:
+    """With every worker killed, what is running and what is submitted waits for the next one."""
+    running = await client.submit("script", play([("wait", "gate")]))
+    first = await worker_at("gate", celery_worker_cluster, traces)
+    for worker in celery_worker_cluster:
+        worker.kill()
+    queued = await client.submit("script", play([("note", "a")]))
+    permit(traces, "gate")
+    await asyncio.to_thread(first.container.restart)
+    outcomes = [await run.result(timeout_s=RESULT_S) for run in (running, queued)]
+    assert {outcome.status for outcome in outcomes} == {RunStatus.COMPLETED}
+
+
+async def test_a_run_that_takes_its_workers_down_fails(
+    client: AsyncAgentClient,
+    agents_settings: Settings,
+    celery_worker_cluster: CeleryWorkerCluster,
+    traces: Path,
+) -> None:
+    """A run whose workers die one after the other is not tried for ever: it fails and says why."""
+    run = await client.submit("script", play([("wait", "gate")]))
+    for attempt in range(1, agents_settings.max_crashes + 1):
+        victim = await worker_at("gate", celery_worker_cluster, traces, attempt=attempt)
+        victim.kill()
+        await asyncio.to_thread(victim.container.restart)
+    outcome = await run.result(timeout_s=RESULT_S)
+    assert outcome.status is RunStatus.FAILED
+    assert outcome.error is not None
+    assert outcome.error.code == "worker_lost"
+
+
+async def test_a_cancelled_run_whose_worker_dies_is_cancelled(
+    client: AsyncAgentClient, celery_worker_cluster: CeleryWorkerCluster, traces: Path
+) -> None:
+    """The wish to stop outlives the worker that it was told to: the next one follows it."""
+    run = await client.submit("script", play([("wait", "gate")]))
+    victim = await worker_at("gate", celery_worker_cluster, traces)
+    victim.kill(signal.SIGSTOP)
+    assert await run.cancel() is CancelResult.REQUESTED
+    victim.kill()
+    assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.CANCELLED
+    assert started(traces) == ["gate"], "the tool is not started again in order to be stopped"
+
+
+async def test_a_run_ends_in_exactly_one_status(
+    client: AsyncAgentClient, celery_worker_cluster: CeleryWorkerCluster, traces: Path
+) -> None:
+    """Completed, failed or cancelled: told once, and nothing that comes later changes it."""
+    completed = await client.submit("script", play([("note", "a")]))
+    failed = await client.submit("script", play([("note", "b")], [("note", "c")]), max_rounds=1)
+    cancelled = await client.submit("script", play([("wait", "gate")]))
+    await worker_at("gate", celery_worker_cluster, traces)
+    await cancelled.cancel()
+    for run, status in (
+        (completed, RunStatus.COMPLETED),
+        (failed, RunStatus.FAILED),
+        (cancelled, RunStatus.CANCELLED),
+    ):
+        assert (await run.result(timeout_s=RESULT_S)).status is status
+        assert await run.cancel() is CancelResult.ALREADY_ENDED
+        told = [event.status async for event in run.events() if isinstance(event, StatusEvent)]
+        assert [each for each in told if each.is_final] == [status]
+        assert await run.status() is status
 
 
 async def test_one_idempotency_key_gives_one_run(client: AsyncAgentClient, traces: Path) -> None:

@@ -5,14 +5,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from pytest_celery import CeleryWorkerCluster
+from pytest_celery import CeleryBackendCluster, CeleryWorkerCluster
 
 from agent_client import AsyncAgentClient, Message, RunStatus
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.settings import Settings
-from tests.acceptance.conftest import play
+from tests.acceptance.conftest import play, started, worker_at
 from tests.celery_nodes.local import WorkerNode, wait_until
-from tests.traces import executions, permit
+from tests.traces import permit
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
@@ -36,34 +36,55 @@ async def test_a_killed_worker_leaves_no_gap_and_no_duplicate(
 ) -> None:
     """Killed with one of two parallel tools done, the run goes on with the other one only."""
     run = await client.submit("script", SCRIPT, conversation_id="killed")
-    victim = await _worker_at_the_gate(celery_worker_cluster, traces)
+    victim = await worker_at("gate", celery_worker_cluster, traces)
     await eventually(lambda: _stored(client, "killed", 3))
     victim.kill()
     permit(traces, "gate")
     assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     check_whole(await client.history("killed"))
-    starts = [entry["name"] for entry in executions(traces) if entry["event"] == "start"]
-    assert sorted(starts) == ["a", "b", "gate", "gate"], "what was finished is not run again"
+    assert started(traces) == ["a", "b", "gate", "gate"], "what was finished is not run again"
 
 
 async def test_a_frozen_worker_that_comes_back_cannot_write(
     client: AsyncAgentClient, celery_worker_cluster: CeleryWorkerCluster, traces: Path
 ) -> None:
-    """A zombie, past its lease while another worker went on, adds nothing to the history."""
+    """A zombie that is first with a result, past its lease, adds nothing to the history."""
     run = await client.submit("script", SCRIPT, conversation_id="frozen")
-    zombie = await _worker_at_the_gate(celery_worker_cluster, traces)
+    zombie = await worker_at("gate", celery_worker_cluster, traces)
     await eventually(lambda: _stored(client, "frozen", 3))
     zombie.kill(signal.SIGSTOP)
 
-    async def taken_over() -> bool:
-        return (await run.get()).attempts == 2
-
-    await eventually(taken_over, timeout_s=RESULT_S)
-    permit(traces, "gate")
+    await worker_at("gate", celery_worker_cluster, traces, attempt=2)
+    permit(traces, "gate.1")
     zombie.kill(signal.SIGCONT)
-    assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     await asyncio.to_thread(wait_until, lambda: _has_dropped(zombie, run.id))
+    assert len(await client.history("frozen")) == 3, "the zombie's result was taken"
+    permit(traces, "gate")
+    assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     check_whole(await client.history("frozen"))
+
+
+async def test_a_write_whose_answer_was_lost_is_stored_once(
+    client: AsyncAgentClient,
+    celery_backend_cluster: CeleryBackendCluster,
+    celery_worker_cluster: CeleryWorkerCluster,
+    traces: Path,
+) -> None:
+    """The store takes a write in when its worker has given up on the answer, and then the retry."""
+    run = await client.submit("script", SCRIPT, conversation_id="unanswered")
+    writer = await worker_at("gate", celery_worker_cluster, traces)
+    await eventually(lambda: _stored(client, "unanswered", 3))
+    retries = _retries(writer)
+    store = celery_backend_cluster[0]
+    store.kill(signal.SIGSTOP)
+    try:
+        permit(traces, "gate")
+        await asyncio.to_thread(wait_until, lambda: _retries(writer) > retries)
+    finally:
+        store.kill(signal.SIGCONT)
+    assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
+    check_whole(await client.history("unanswered"))
+    assert (await run.get()).attempts == 1, "another worker did it, and nothing was repeated"
 
 
 async def test_a_ring_that_is_delivered_many_times_runs_once(
@@ -87,6 +108,7 @@ async def test_a_ring_that_is_delivered_many_times_runs_once(
     await last.result(timeout_s=RESULT_S)
     check_whole([each for each in await client.history("rung") if each.run_id == run.id])
     assert (await run.get()).attempts == 1
+    assert started(traces) == ["a", "b", "gate"]
     await asyncio.to_thread(app.close)
 
 
@@ -95,17 +117,10 @@ def _has_dropped(worker: WorkerNode, run_id: str) -> bool:
     return any("run.lost" in line and run_id in line for line in lines)
 
 
+def _retries(worker: WorkerNode) -> int:
+    """How often a write of this worker was not answered, and is to be repeated."""
+    return int(worker.logs().count("stamina.retry_scheduled"))
+
+
 async def _stored(client: AsyncAgentClient, conversation_id: str, count: int) -> bool:
     return len(await client.history(conversation_id)) >= count
-
-
-async def _worker_at_the_gate(workers: CeleryWorkerCluster, traces: Path) -> WorkerNode:
-    """The worker that waits for the permission `gate`."""
-
-    async def pid_at_gate() -> int | None:
-        found = [each["pid"] for each in executions(traces) if each["name"] == "gate"]
-        return found[0] if found else None
-
-    pid = await eventually(pid_at_gate, timeout_s=RESULT_S)
-    found: WorkerNode = next(each for each in workers if each.container.process.pid == pid)
-    return found

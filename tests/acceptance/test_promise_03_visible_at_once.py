@@ -52,13 +52,30 @@ async def test_each_message_is_visible_before_what_follows_it(
         await anext(watcher)
 
 
+async def test_the_input_is_visible_while_the_model_thinks(
+    client: AsyncAgentClient, traces: Path
+) -> None:
+    """The user's message is there when the run starts, whatever time the first answer takes."""
+    run = await client.submit(
+        "script", play([("think", "idea"), ("note", "a")]), conversation_id="thinking"
+    )
+    watcher = run.watch()
+    async with asyncio.timeout(20):
+        assert (await anext(watcher)).role == "user"
+    assert [message.role for message in await client.history("thinking")] == ["user"]
+    permit(traces, "idea")
+    rest = [message.role async for message in watcher]
+    assert rest == ["assistant", "tool", "assistant"]
+
+
 async def test_without_save_on_iteration_everything_appears_at_the_end(
     client: AsyncAgentClient, traces: Path
 ) -> None:
     """The other mode: nothing is stored while the run goes on, then all of it in one step."""
+    notes = [("note", str(number)) for number in range(30)]
     run = await client.submit(
         "script",
-        play([("note", "a")], [("wait", "gate")]),
+        play(notes, [("wait", "gate")]),
         conversation_id="late",
         save_on_iteration=False,
     )
@@ -68,7 +85,20 @@ async def test_without_save_on_iteration_everything_appears_at_the_end(
 
     await eventually(at_the_gate, timeout_s=20)
     assert await client.history("late") == []
+    lengths: set[int] = set()
+
+    async def read_until_it_is_there() -> None:
+        while 35 not in lengths:
+            lengths.add(len(await client.history("late")))
+
+    readers = [asyncio.create_task(read_until_it_is_there()) for _ in range(4)]
     permit(traces, "gate")
     assert (await run.result(timeout_s=20)).status is RunStatus.COMPLETED
+    async with asyncio.timeout(20):
+        await asyncio.gather(*readers)
+    assert lengths <= {0, 35}, "a part of it was visible"
     roles = [message.role for message in await client.history("late")]
-    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+    assert roles == [
+        *("user", "assistant", *["tool"] * 30),
+        *("assistant", "tool", "assistant"),
+    ]

@@ -4,6 +4,7 @@ import pytest
 
 from agent_client import (
     AsyncAgentClient,
+    ConfigurationError,
     ConversationConfig,
     InvalidIdError,
     NotDistributedError,
@@ -13,6 +14,7 @@ from agent_client import (
 from agent_worker import serve
 from agent_worker.registry import load_agents
 from shared.errors import AgentDefinitionError
+from shared.memory_backend import build_memory_backend
 from tests.acceptance.conftest import play
 
 pytestmark = pytest.mark.acceptance
@@ -22,6 +24,18 @@ def test_an_in_memory_conversation_with_remote_workers_is_refused() -> None:
     """Workers in other processes would never see it, so the client is not even built."""
     with pytest.raises(NotDistributedError, match="local"):
         AsyncAgentClient(Settings(), conversation=ConversationConfig(backend="memory"))
+
+
+def test_a_backend_in_memory_with_remote_workers_is_refused() -> None:
+    """The same for runs: what is kept in this process is for workers of this process."""
+    with pytest.raises(NotDistributedError, match="local"):
+        AsyncAgentClient(Settings(), backend=build_memory_backend(Settings()))
+
+
+def test_something_that_is_no_url_of_redis_is_refused() -> None:
+    """The error names the variable, and nothing has tried to connect."""
+    with pytest.raises(ConfigurationError, match="AGENTS_REDIS_URL"):
+        AsyncAgentClient(Settings.model_validate({"redis_url": "http://localhost"}))
 
 
 @pytest.mark.integration
@@ -34,14 +48,15 @@ async def test_an_unknown_agent_is_refused_with_the_names_that_are_served(
     assert await client.runs(conversation_id="refused") == []
 
 
+@pytest.mark.parametrize("what", ["agent", "conversation_id", "idempotency_key"])
 @pytest.mark.parametrize(
-    "bad", ["", "../etc/passwd", "a b", "a\x00b", "x" * 201, "a{b}c", "a/b", "-a", "a\n"]
+    "bad", ["", "../etc/passwd", "a..b", "a b", "a\x00b", "x" * 201, "a{b}c", "a/b", "-a", "a\n"]
 )
-async def test_an_id_that_could_mean_something_else_is_refused(bad: str) -> None:
+async def test_an_id_that_could_mean_something_else_is_refused(what: str, bad: str) -> None:
     """No id reaches a key, a channel or a file name unless it is plain."""
     client = AsyncAgentClient(Settings())
     with pytest.raises(InvalidIdError):
-        await client.submit("agent", "hello", conversation_id=bad)
+        await client.submit(**{"agent": "agent", "input": "hello", what: bad})
     await client.aclose()
 
 

@@ -10,6 +10,7 @@ or froze is put right before the next one.
 
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class LocalSystem:
     def put_right(self) -> None:
         """Start what is gone, thaw what is frozen, forget what tools wrote."""
         for node in (self.broker, self.store):
+            node.kill(signal.SIGCONT)
             if node.container.status != "running":
                 node.container.server.start()
         for worker in self.workers:
@@ -155,7 +157,13 @@ def _put_right(request: pytest.FixtureRequest) -> LocalSystem:
 
 
 def _environment(store: str, broker: str, traces: Path) -> dict[str, str]:
-    return {"AGENTS_REDIS_URL": store, "AGENTS_BROKER_URL": broker, FOLDER: str(traces)}
+    return {
+        "AGENTS_REDIS_URL": store,
+        "AGENTS_BROKER_URL": broker,
+        # Well below the lease, so that a worker repeats a write before its runs are taken away.
+        "AGENTS_REDIS_TIMEOUT_S": "2",
+        FOLDER: str(traces),
+    }
 
 
 def _worker(environment: dict[str, str], folder: Path, number: int) -> WorkerNode:

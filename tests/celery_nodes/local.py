@@ -4,6 +4,7 @@ Its nodes ask a container for a few things only: readiness, logs, a name, signal
 test is written against the node and does not see what stands behind it.
 """
 
+import os
 import signal as signals
 import subprocess
 import time
@@ -48,8 +49,11 @@ class LocalRedis:
         return (self._folder / "redis.log").read_text(errors="replace")
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        if _number(signal) is signals.SIGKILL:
+        number = _number(signal)
+        if number is signals.SIGKILL:
             self.server.kill()
+        elif number in {signals.SIGSTOP, signals.SIGCONT}:
+            os.kill(self.server.pid, number)
         else:
             self.server.stop()
 

@@ -370,6 +370,8 @@ class ConversationRemovalContract:
         assert lost == ""
         stored = await store.list_messages(name)
         assert [(entry.position, entry.cursor) for entry in stored] == [(2, added)]
+        again = await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
+        assert again == ["", "", added]
 
     async def test_a_run_that_is_claimed_after_a_clear_starts_over(
         self, store: ConversationStore

@@ -181,6 +181,14 @@ class SubmitContract:
         assert not await ledger.withdraw(lease.run.id)
         assert (await ledger.get(lease.run.id)).status is RunStatus.COMPLETED
 
+    async def test_a_run_that_somebody_else_was_given_stays(self, ledger: RunLedger) -> None:
+        """Another caller was told that it is accepted; so it is, whatever became of the ring."""
+        new = new_run(idempotency_key="k")
+        await ledger.submit(new)
+        assert not (await ledger.submit(new_run(idempotency_key="k"))).is_new
+        assert not await ledger.withdraw(new.id)
+        assert await is_ready(ledger, new.id)
+
 
 class LeaseContract:
     """One worker at a time, from lease to outcome."""

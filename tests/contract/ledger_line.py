@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from shared.backend import Backend
-from shared.errors import ConversationBusyError, UnknownRunError
+from shared.errors import ConversationBusyError, RollbackRequestedError, UnknownRunError
 from shared.ledger.protocol import RunLedger, WakeUp
-from shared.run import BusyPolicy, CancelResult, RunStatus
+from shared.run import BusyPolicy, CancelResult, Ending, RunStatus
 from tests.contract.values import (
     AGENT,
     CANCELLED,
@@ -152,7 +152,7 @@ class InterruptContract:
         assert (stopped.status, stopped.cancel_requested) == (RunStatus.RUNNING, True)
         assert stopped.rollback_requested is (policy is BusyPolicy.ROLLBACK)
         assert (await ledger.cancel(lease.run.id)).result is CancelResult.ALREADY_REQUESTED
-        wake_up = await ledger.finish(lease, CANCELLED)
+        wake_up = await ledger.finish(lease, CANCELLED, is_rolled_back=True)
         assert await run_all(ledger, wake_up) == [submission.run.id, waiting]
 
     @pytest.mark.parametrize("policy", INTERRUPTING)
@@ -179,15 +179,32 @@ class InterruptContract:
         assert swept.overdue == (lease.run.id,)
         taken = await take(ledger, lease.run.id, "worker-2")
         assert taken.run.rollback_requested
-        wake_up = await ledger.finish(taken, CANCELLED)
+        wake_up = await ledger.finish(taken, CANCELLED, is_rolled_back=True)
         assert await run_all(ledger, wake_up) == [submission.run.id]
+
+    @pytest.mark.parametrize("ending", [COMPLETED, CANCELLED])
+    async def test_a_run_does_not_end_before_it_is_rolled_back(
+        self, ledger: RunLedger, ending: Ending
+    ) -> None:
+        """A worker that did not hear of it, or too late, is told; then it ends the run, once."""
+        name = conversation_name()
+        lease = await lease_new(ledger, name)
+        [waiting] = await submit_all(ledger, name, ["rollback"])
+        with pytest.raises(RollbackRequestedError):
+            await ledger.finish(lease, ending)
+        assert (await ledger.get(lease.run.id)).status is RunStatus.RUNNING
+        wake_up = await ledger.finish(lease, CANCELLED, is_rolled_back=True)
+        assert await ledger.finish(lease, ending) == wake_up
+        assert (await ledger.get(lease.run.id)).status is RunStatus.CANCELLED
+        assert await run_all(ledger, wake_up) == [waiting]
 
     async def test_interrupting_runs_keep_their_order(self, ledger: RunLedger) -> None:
         """The one submitted first goes first, and all of them before those that only wait."""
         name = conversation_name()
         lease = await lease_new(ledger, name)
         ids = await submit_all(ledger, name, ["enqueue", "interrupt", "enqueue", "rollback"])
-        executed = await run_all(ledger, await ledger.finish(lease, CANCELLED))
+        wake_up = await ledger.finish(lease, CANCELLED, is_rolled_back=True)
+        executed = await run_all(ledger, wake_up)
         assert executed == [ids[1], ids[3], ids[0], ids[2]]
 
     async def test_a_rollback_of_an_interrupted_run_rolls_back(self, ledger: RunLedger) -> None:

@@ -8,7 +8,7 @@ from shared.backend import Backend
 from shared.errors import InvalidCursorError, UnknownRunError
 from shared.event import DeltaEvent, StatusEvent
 from shared.ledger.protocol import RunLedger
-from shared.run import Run, RunStatus
+from shared.run import Ending, Run, RunStatus
 from tests.contract.values import (
     AGENT,
     CANCELLED,
@@ -148,21 +148,21 @@ class EventContract:
         name = conversation_name()
         lease = await lease_new(ledger, name)
         await ledger.submit(new_run(name, on_busy=policy))
-        await ledger.finish(lease, CANCELLED)
+        await ledger.finish(lease, CANCELLED, is_rolled_back=policy == "rollback")
         last = (await ledger.list_events(lease.run.id))[-1]
         assert isinstance(last, StatusEvent)
         assert last.status is RunStatus.CANCELLED
         assert last.rolled_back is (policy == "rollback")
 
-    async def test_a_run_that_completed_was_not_rolled_back(self, ledger: RunLedger) -> None:
-        """The worker that did not hear of the rollback removed nothing."""
+    async def test_a_run_that_failed_was_not_rolled_back(self, ledger: RunLedger) -> None:
+        """Its messages could not be removed, so nobody is told that they were."""
         name = conversation_name()
         lease = await lease_new(ledger, name)
         await ledger.submit(new_run(name, on_busy="rollback"))
-        await ledger.finish(lease, COMPLETED)
+        await ledger.finish(lease, Ending(status=RunStatus.FAILED), is_rolled_back=True)
         last = (await ledger.list_events(lease.run.id))[-1]
         assert isinstance(last, StatusEvent)
-        assert (last.status, last.rolled_back) == (RunStatus.COMPLETED, False)
+        assert (last.status, last.rolled_back) == (RunStatus.FAILED, False)
 
     async def test_deltas_are_read_in_their_order(self, ledger: RunLedger) -> None:
         """Between the status changes, as they were published."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -209,6 +210,23 @@ class RecoveryContract:
             await ledger.finish(ended, COMPLETED)
         taken = await take(ledger, waiting.id)
         assert taken.fencing_token > ended.fencing_token
+
+    async def test_a_run_that_took_longer_is_listed_for_as_long(self, harness: Harness) -> None:
+        """`run_ttl_s` counts from the end, however long before that it, or the next, began."""
+        ledger = harness.open(run_ttl_s=1.0).ledger
+        name = conversation_name()
+        lease = await lease_new(ledger, name)
+        waiting = (await ledger.submit(new_run(name))).run
+
+        async def has_taken_long() -> bool:
+            return datetime.now(UTC) - waiting.created_at > timedelta(seconds=2.1)
+
+        await eventually(has_taken_long)
+        await ledger.finish(await take(ledger, lease.run.id), COMPLETED)
+        await ledger.sweep("worker-1", agents=[AGENT], limit=0)
+        both = {lease.run.id, waiting.id}
+        assert {run.id for run in await ledger.list_runs()} == both
+        assert {run.id for run in await ledger.list_runs(conversation_id=name)} == both
 
     async def test_events_are_forgotten_before_their_run(self, harness: Harness) -> None:
         """A log goes `event_ttl_s` after its last event; the run stays."""

@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -115,7 +116,8 @@ def rabbitmq_settings(rabbitmq_url: str, agents_settings: Settings) -> Iterator[
     yield settings
     app = create_celery_app(settings, [settings.key_prefix])
     with app.connection_for_write() as connection:
-        connection.default_channel.queue_delete(settings.key_prefix)
+        channel: Any = connection.default_channel
+        channel.queue_delete(settings.key_prefix)
     app.close()
 
 

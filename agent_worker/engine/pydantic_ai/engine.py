@@ -12,6 +12,7 @@ from pydantic_ai.usage import UsageLimits
 from agent_worker.context import RunInfo
 from agent_worker.engine.protocol import EngineError, EngineEvent, EngineRequest
 from agent_worker.engine.pydantic_ai.execution import Execution
+from agent_worker.engine.pydantic_ai.failure import engine_error
 from agent_worker.engine.pydantic_ai.relay import Relay
 from shared.run import AgentInfo
 
@@ -69,9 +70,12 @@ class PydanticAIEngine:
                 raised.
         """
         relay = Relay()
-        execution = Execution(
-            self.agent, request, relay, deps=self._deps, usage_limits=self._usage_limits
-        )
+        try:
+            execution = Execution(
+                self.agent, request, relay, deps=self._deps, usage_limits=self._usage_limits
+            )
+        except Exception as error:  # what is stored cannot be read
+            raise engine_error(error) from error
         task = asyncio.create_task(execution.run(), name=f"pydantic-ai:{request.run.run_id}")
         task.add_done_callback(lambda _: relay.close())
         try:

@@ -117,7 +117,8 @@ class RunGuard(AbstractCapability[Any]):
         if index is None:
             return await handler(args)  # code of a tool calls this one: a part of that call
         if (recorded := self.round.recorded.get(index)) is not None:
-            ctx.enqueue(*recorded.said)
+            if recorded.said:
+                ctx.enqueue(*recorded.said)
             return _answer(recorded)
         with in_tool(self._tool_context(index, call)):
             result = _storable(await self._execute(ctx, call, args, handler))

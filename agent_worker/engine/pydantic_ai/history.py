@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -139,7 +138,7 @@ def _assemble(messages: Iterable[Message]) -> list[Json]:
         data = engine_data(message)
         if message.role is Role.ASSISTANT:
             assembled += request.assemble(data.get("request"))
-            assembled.append({"timestamp": _time(message), **native_response(message)})
+            assembled.append({"timestamp": message.created_at, **native_response(message)})
             stored_ids = [call.id for call in message.tool_calls]
             request, calls = _Request(), OpenCalls(stored_ids, native_call_ids(message))
             continue
@@ -153,7 +152,7 @@ def _assemble(messages: Iterable[Message]) -> list[Json]:
 
 
 def _said(message: Message, data: Json, calls: OpenCalls) -> _Said:
-    part = {"timestamp": _time(message), **native_part(message)}
+    part = {"timestamp": message.created_at, **native_part(message)}
     if message.role is not Role.TOOL:
         return _Said(part)
     stored_id = message.tool_call_id or ""
@@ -164,7 +163,7 @@ def _said(message: Message, data: Json, calls: OpenCalls) -> _Said:
         said.follow_up = {
             "part_kind": "user-prompt",
             "content": content,
-            "timestamp": _time(message),
+            "timestamp": message.created_at,
         }
     return said
 
@@ -201,10 +200,6 @@ def _reveal(result: _Said) -> Json:
         "tools_added": result.tools,
         "tool_call_id": result.part["tool_call_id"],
     }
-
-
-def _time(message: Message) -> datetime:
-    return message.created_at
 
 
 def _is_readable(message: Message) -> bool:

@@ -16,7 +16,6 @@ from agent_worker.engine.pydantic_ai.content import (
     Json,
     difference,
     exact_difference,
-    native_item,
     restore_items,
     store_items,
     stored_file,
@@ -70,7 +69,7 @@ def is_said(part: ModelRequestPart) -> bool:
 
 
 def part_draft(part: ModelRequestPart, **noted: Any) -> Draft:
-    """A request's part as a message. `noted` is more engine data, as the layout above names it."""
+    """A request's part as a message. `noted` is more of what `engine_data` lays out."""
     if isinstance(part, ToolReturnPart):
         return result_draft(part, **noted)
     dumped = dump_part(part)
@@ -178,10 +177,9 @@ def _append_follow_up(
 ) -> tuple[Content, Json]:
     said = dump_part(UserPromptPart(follow_up))["content"]
     prompt, items = _store_prompt(said)
-    is_text = isinstance(content, str)
     head = (TextPart(text=content),) if isinstance(content, str) else content
     tail = (TextPart(text=prompt),) if isinstance(prompt, str) else prompt
-    layout: Json = {"at": len(head), "text": isinstance(said, str), "after_text": is_text}
+    layout: Json = {"at": len(head), "text": isinstance(said, str)}
     if items is not None:
         layout["items"] = items
     return head + tail, layout
@@ -195,9 +193,16 @@ def _plain_part(draft: Draft, data: Json) -> Json:
             items = data.get("items")
             native = restore_items(content if items else without_data(content), items)
         return {"part_kind": "user-prompt", "content": native}
-    is_value = isinstance(content, tuple) and len(content) == 1 and isinstance(content[0], DataPart)
-    said = native_item(content[0]) if is_value and isinstance(content, tuple) else text_of(content)
+    value = _only_value(content)
+    said = text_of(content) if value is None else value.value
     return {"part_kind": "system-prompt", "content": said}
+
+
+def _only_value(content: Content | None) -> DataPart | None:
+    """The data that content consists of, if it consists of one piece of data."""
+    if isinstance(content, tuple) and len(content) == 1 and isinstance(content[0], DataPart):
+        return content[0]
+    return None
 
 
 def _plain_result(draft: Draft) -> Json:
@@ -210,18 +215,15 @@ def _plain_result(draft: Draft) -> Json:
 
 
 def _native_result(draft: Draft, data: Json) -> Json:
-    content = draft.content
-    if content is None or isinstance(content, str):
-        return {"content": content or ""}
-    if "follow_up" in data:
+    content, items = draft.content, data.get("items")
+    if isinstance(content, tuple) and "follow_up" in data:
         content = content[: data["follow_up"]["at"]]
-        if data["follow_up"]["after_text"]:
-            return {"content": text_of(content)}
-    items = data.get("items")
+    if not isinstance(content, tuple) or (
+        items is None and all(isinstance(part, TextPart) for part in content)
+    ):
+        return {"content": text_of(content)}
     values = restore_items(content, items)
-    is_one = data.get("single") or (
-        items is None and len(content) == 1 and isinstance(content[0], DataPart)
-    )
+    is_one = data.get("single") or (items is None and _only_value(content) is not None)
     native: Json = {"content": values[0] if is_one else values}
     if data:
         # It says which mappings were files. Without it, whatever looks like a file becomes one.

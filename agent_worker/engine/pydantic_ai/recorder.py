@@ -1,6 +1,7 @@
 """The recorder: makes messages of what arises in an agent's run, and gives each away once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import pydantic_core
@@ -90,7 +91,8 @@ class Recorder:
         if len(current.native_ids) > 1:
             noted["index"] = index
         if index in current.outputs:
-            noted["output"] = jsonable(current.outputs[index])
+            with suppress(ValueError):  # what is no JSON cannot be the run's output either
+                noted["output"] = jsonable(current.outputs[index])
         draft = result_draft(part, call_id=current.stored_ids[index], follow_up=follow_up, **noted)
         took = self._account(tool_calls=index in current.executed)
         await self._give(draft.model_copy(update={"usage": took}) if took != _NOTHING else draft)

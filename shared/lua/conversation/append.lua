@@ -28,8 +28,13 @@ for i = 4, #ARGV, FIELDS do
   local position = tonumber(ARGV[i + 1])
   if next and position < next then
     -- A retry of a write whose answer was lost: answer with the cursor of then.
-    stored = stored or entries_of(KEYS[1], KEYS[2], run)
-    cursors[#cursors + 1] = stored[position + 1] and stored[position + 1][1] or ''
+    if not stored then
+      stored = {}
+      for _, entry in ipairs(entries_of(KEYS[1], KEYS[2], run)) do
+        stored[position_of(entry)] = entry[1]
+      end
+    end
+    cursors[#cursors + 1] = stored[position] or ''
   else
     local cursor = redis.call('XADD', KEYS[2], '*', 'run', ARGV[i], 'pos', ARGV[i + 1],
       'role', ARGV[i + 2], 'kind', ARGV[i + 3], 'data', ARGV[i + 4])

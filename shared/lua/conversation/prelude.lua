@@ -28,18 +28,19 @@ local function entries_of(history, messages, run)
   return own
 end
 
+-- The position of an entry in its run.
+local function position_of(entry)
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'pos' then
+      return tonumber(entry[2][i + 1])
+    end
+  end
+end
+
 -- The position behind the last of a run's entries. After a clear in the middle of the run, that is
 -- more than their number.
 local function next_position(own)
-  local last = own[#own]
-  if not last then
-    return 0
-  end
-  for i = 1, #last[2], 2 do
-    if last[2][i] == 'pos' then
-      return tonumber(last[2][i + 1]) + 1
-    end
-  end
+  return own[#own] and position_of(own[#own]) + 1 or 0
 end
 
 -- Make a run the writer. Its positions go on where it left off.

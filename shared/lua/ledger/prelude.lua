@@ -10,7 +10,7 @@
 --   digest        hash of agent and input           token      fencing token of that lease
 --   cancel        '1' once asked to stop            attempts   leases so far
 --   rollback      '1' once asked to be removed      crashes    leases lost by a worker's death
---   ending        outcome, JSON
+--   ending        outcome, JSON                     repeated   '1' once submitted again
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -77,6 +77,17 @@ local function pass_on(tag, history, id, now, pickup_ms)
   return wake_up(tag, next)
 end
 
+-- Take runs that are forgotten out of an index by time of creation. That time alone does not tell:
+-- a run is forgotten a while after its end, and may have waited for long.
+local function prune(tag, index, now, run_ttl_ms)
+  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - run_ttl_ms, 'LIMIT', 0, 100)
+  for _, id in ipairs(old) do
+    if redis.call('EXISTS', run_key(tag, id)) == 0 then
+      redis.call('ZREM', index, id)
+    end
+  end
+end
+
 -- The run is over: outcome, expiry, and the conversation's next run (see pass_on).
 local function end_run(tag, id, to, ending, now, ttls)
   local key = run_key(tag, id)
@@ -86,7 +97,7 @@ local function end_run(tag, id, to, ending, now, ttls)
   redis.call('SREM', tag .. ':cancelling', id)
   redis.call('PEXPIRE', key, ttls.run_ms)
   local next = pass_on(tag, run[1], id, now, ttls.pickup_ms)
-  redis.call('ZREMRANGEBYSCORE', tag .. ':runs:' .. run[1], '-inf', now - ttls.run_ms)
+  prune(tag, tag .. ':runs:' .. run[1], now, ttls.run_ms)
   if run[2] == '' then
     redis.call('PEXPIRE', tag .. ':conversation:' .. run[1], ttls.run_ms)
     redis.call('PEXPIRE', tag .. ':runs:' .. run[1], ttls.run_ms)

@@ -25,9 +25,15 @@ local function answer(what, run, interrupted)
   return {what, run, is_ready, interrupted, redis.call('HGETALL', run_key(tag, run))}
 end
 
+-- Whoever is told of the run counts on it, so the first one to submit it may not withdraw it now.
+local function answer_known(run)
+  redis.call('HSET', run_key(tag, run), 'repeated', '1')
+  return answer('existing', run, '')
+end
+
 -- A client whose answer was lost submits the same run again.
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  return answer('existing', id, '')
+  return answer_known(id)
 end
 if has_key then
   local known = redis.call('GET', KEYS[3])
@@ -36,7 +42,7 @@ if has_key then
     if redis.call('HGET', run_key(tag, known), 'digest') ~= ARGV[9] then
       return {'conflict', known}
     end
-    return answer('existing', known, '')
+    return answer_known(known)
   end
 end
 

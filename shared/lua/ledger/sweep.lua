@@ -51,6 +51,6 @@ for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
 end
 
 for _, status in ipairs({'completed', 'failed', 'cancelled'}) do
-  redis.call('ZREMRANGEBYSCORE', tag .. ':status:' .. status, '-inf', now - 2 * tonumber(ARGV[6]))
+  prune(tag, tag .. ':status:' .. status, now, tonumber(ARGV[6]))
 end
 return {reclaimed, overdue, cancelled, redis.call('ZRANGE', KEYS[2], 0, -1)}

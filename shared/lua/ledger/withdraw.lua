@@ -1,16 +1,17 @@
--- Take back a run that no worker ever leased, as if it had never been submitted.
+-- Take back a run that no worker ever leased and nobody else counts on, as if it had never been
+-- submitted.
 --
 -- KEYS[1]  {tag}:run:<id>
 -- KEYS[2]  {tag}:idempotency:<hash>:<scope>, or KEYS[1] again when there is no key
 -- ARGV     1 tag, 2 run id, 3 pickup_ms
--- Answer   1 if it is gone, 0 if it was leased or has ended
+-- Answer   1 if it is gone, 0 if it was leased, submitted again or has ended
 
 local tag, id = ARGV[1], ARGV[2]
-local run = redis.call('HMGET', KEYS[1], 'status', 'attempts', 'history', 'conversation')
+local run = redis.call('HMGET', KEYS[1], 'status', 'attempts', 'history', 'conversation', 'repeated')
 if not run[1] then
   return 1
 end
-if run[1] ~= 'queued' or run[2] ~= '0' then
+if run[1] ~= 'queued' or run[2] ~= '0' or run[5] == '1' then
   return 0
 end
 take_from_line(tag, id)

@@ -27,7 +27,8 @@ from shared.message import Draft, Usage
 from tests.contract.engine import messages, request
 from tests.unit.engine.provider import Provider, Reply, provider, refuses, says
 
-LIMITS = EngineLimits(max_rounds=3, model_timeout_s=0.3, tool_timeout_s=1, model_retries=2)
+LIMITS = EngineLimits(max_rounds=3, model_timeout_s=10, tool_timeout_s=1, model_retries=2)
+HASTY = EngineLimits(max_rounds=3, model_timeout_s=0.5, tool_timeout_s=1, model_retries=2)
 
 
 @pytest.fixture(autouse=True)
@@ -99,8 +100,8 @@ async def test_tries_come_to_an_end() -> None:
 async def test_a_model_that_does_not_answer_runs_out_of_time() -> None:
     """Each try has its own time; the error names the setting."""
     async with provider(*[Reply(hangs=True)] * 3) as one:
-        with pytest.raises(EngineError, match=r"within 0.3 s.*`model_timeout_s`") as caught:
-            await events_of(one)
+        with pytest.raises(EngineError, match=r"within 0.5 s.*`model_timeout_s`") as caught:
+            await events_of(one, limits=HASTY)
 
     assert caught.value.code == "model_timeout"
     assert len(one.requests) == 3
@@ -109,7 +110,7 @@ async def test_a_model_that_does_not_answer_runs_out_of_time() -> None:
 async def test_a_model_that_hangs_once_is_asked_again() -> None:
     """A timeout is no reason to give up."""
     async with provider(Reply(hangs=True), says("done")) as one:
-        events = await events_of(one)
+        events = await events_of(one, limits=HASTY)
 
     assert messages(events)[0].text == "done"
 

@@ -86,7 +86,6 @@ def test_bounds_are_kept() -> None:
         model_timeout_s=4,
         tool_timeout_s=5,
         model_retries=0,
-        queue="slow",
         stream_text=False,
     ).options
 
@@ -97,7 +96,6 @@ def test_bounds_are_kept() -> None:
         model_timeout_s=4,
         tool_timeout_s=5,
         model_retries=0,
-        queue="slow",
         stream_text=False,
     )
 

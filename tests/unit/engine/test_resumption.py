@@ -1,6 +1,8 @@
 """Runs of many kinds of agents, cut behind each of their messages."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 import pytest
 
@@ -26,13 +28,22 @@ async def test_a_run_cut_anywhere_is_the_run_that_was_not_cut(animal: Animal) ->
         after = await collect(engine.run(request(messages(before))))
 
         resumed = [*messages(before), *messages(after)]
-        assert [essence(one) for one in resumed] == [essence(one) for one in messages(whole)]
+        assert in_rounds(resumed) == in_rounds(messages(whole))
         assert after[-1] == whole[-1]
         assert notes.seen == uncut.seen, f"cut behind message {cut}"
         answered = sum(draft.role is Role.ASSISTANT for draft in messages(before))
         assert all(notes.asked[number] == 1 for number in range(answered))
         assert set(notes.executed) == set(uncut.executed)
         assert all(notes.executed[key] <= 1 for key in keys_of_results(messages(before)))
+
+
+def in_rounds(drafts: Sequence[Draft]) -> list[Any]:
+    """What matters of the messages; results of one round in any order, as threads end in any."""
+    return [
+        one
+        for is_result, group in groupby(drafts, lambda draft: draft.role is Role.TOOL)
+        for one in (sorted(map(essence, group), key=str) if is_result else map(essence, group))
+    ]
 
 
 def keys_of_results(drafts: Sequence[Draft]) -> set[str]:

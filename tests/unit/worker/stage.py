@@ -111,8 +111,11 @@ class FaultyLedger(MemoryRunLedger):
         work = partial(super().lease, run_id, worker_id, agents=agents)
         return await self._faults.around("lease", work)
 
-    async def finish(self, lease: Lease, ending: Ending) -> WakeUp | None:
-        return await self._faults.around("finish", partial(super().finish, lease, ending))
+    async def finish(
+        self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
+    ) -> WakeUp | None:
+        work = partial(super().finish, lease, ending, is_rolled_back=is_rolled_back)
+        return await self._faults.around("finish", work)
 
     async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
         work = partial(super().sweep, worker_id, agents=agents, limit=limit)

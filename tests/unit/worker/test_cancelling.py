@@ -10,7 +10,7 @@ from agent_worker.execution.closing import open_calls
 from shared.message import ToolOutcome
 from shared.run import BusyPolicy, RunOptions, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
-from tests.unit.worker.stage import Pause, Stage, idle
+from tests.unit.worker.stage import Bell, Pause, Stage, idle
 from tests.waiting import eventually
 
 SCRIPT = (calls("search", "read"), calls("write"), says("done"))
@@ -80,6 +80,42 @@ async def test_a_rolled_back_run_leaves_nothing(stage: Stage) -> None:
     assert (await stage.ended(first)).status is RunStatus.CANCELLED
     assert (await stage.ended(second)).status is RunStatus.COMPLETED
     assert {message.run_id for message in await stage.history(second)} == {second}
+
+
+@pytest.mark.parametrize("engine", [ScriptedEngine(SCRIPT), ScriptedEngine([])])
+async def test_a_rollback_in_the_last_moment_leaves_nothing(
+    stage: Stage, engine: ScriptedEngine
+) -> None:
+    """The run was through, or had failed, and only its outcome was not stored yet."""
+    submitted: list[str] = []
+
+    async def roll_back() -> None:
+        submitted.append(await stage.submit("room", on_busy=BusyPolicy.ROLLBACK))
+
+    stage.faults.add("finish", roll_back)
+    run = await stage.execute(engine, await stage.submit("room"), dispatcher=Bell())
+    assert (run.status, run.output) == (RunStatus.CANCELLED, None)
+    assert await stage.history(run.id) == []
+    following = await stage.execute(ScriptedEngine([says("hi")]), submitted[0])
+    assert following.status is RunStatus.COMPLETED
+
+
+async def test_a_rollback_of_a_run_that_is_being_cancelled_leaves_nothing(stage: Stage) -> None:
+    """Its messages were closed already when the wish came."""
+    pause = Pause(4)
+    worker = stage.worker(ScriptedEngine(SCRIPT, before_step=pause))
+    await worker.start()
+    first = await stage.submit("room")
+
+    async def roll_back() -> None:
+        await stage.submit("room", on_busy=BusyPolicy.ROLLBACK)
+
+    stage.faults.add("finish", roll_back)
+    await worker.wake(first)
+    await pause.reached.wait()
+    await stage.ledger.cancel(first)
+    assert (await stage.ended(first)).status is RunStatus.CANCELLED
+    assert first not in {message.run_id for message in await stage.history(first)}
 
 
 async def test_an_interrupted_run_keeps_what_it_wrote(stage: Stage) -> None:

@@ -1,12 +1,13 @@
 """What a worker does besides executing runs: take, beat, sweep, listen."""
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 import structlog
 
 from shared.errors import BrokerUnavailableError, CorruptEntryError, StoreUnavailableError
-from shared.run import RunStatus
+from shared.run import Lease, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, says
 from tests.unit.worker.stage import AGENT, Bell, Pause, Stage, idle, raises
 from tests.waiting import eventually
@@ -171,6 +172,28 @@ async def test_a_run_that_nobody_was_rung_for_is_found(stage: Stage) -> None:
     run_id = await stage.submit()
     stage.clock.advance(stage.settings.pickup_s)
     assert (await stage.ended(run_id)).status is RunStatus.COMPLETED
+
+
+async def test_a_run_that_cannot_be_read_does_not_hold_up_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes first in every sweep, since it is overdue for longest."""
+    lease = stage.ledger.lease
+    unreadable, other = await stage.submit(), await stage.submit()
+
+    async def lease_readable(
+        run_id: str, worker_id: str, *, agents: Collection[str]
+    ) -> Lease | None:
+        if run_id == unreadable:
+            raise CorruptEntryError("from a newer version")
+        return await lease(run_id, worker_id, agents=agents)
+
+    monkeypatch.setattr(stage.ledger, "lease", lease_readable)
+    stage.clock.advance(stage.settings.pickup_s + 1)
+    worker = stage.worker(ScriptedEngine(HELLO))
+    await worker.start()
+    assert (await stage.ended(other)).status is RunStatus.COMPLETED
+    assert not await worker.wake(unreadable)
 
 
 async def test_a_full_worker_leaves_overdue_runs_to_others() -> None:

@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from agent_worker.announcement import new_worker_id, queues_of
-from agent_worker.definition import AgentDefinition, AgentOptions
+from agent_worker.definition import AgentDefinition
 from agent_worker.worker import Worker
 from shared.celery_app import WAKE_TASK
 from shared.errors import ConfigurationError
@@ -40,13 +40,12 @@ def test_two_agents_of_one_name_are_a_mistake() -> None:
         Worker(Settings(), [CLERK, CLERK])
 
 
-def test_a_worker_consumes_what_clients_ring_and_what_its_agents_name() -> None:
-    """One queue for all, one for each agent, and any that a definition adds."""
-    slow = AgentDefinition("slow", ScriptedEngine([]), AgentOptions(queue="night"))
-    assert queues_of([CLERK], Settings()) == ["agents"]
-    assert queues_of([CLERK, slow], Settings()) == ["agents", "night"]
+def test_a_worker_consumes_what_clients_ring() -> None:
+    """One queue for all, or one for each agent."""
+    slow = AgentDefinition("slow", ScriptedEngine([]))
+    assert queues_of([CLERK, slow], Settings()) == ["agents"]
     per_agent = Settings(queue_per_agent=True, key_prefix="team")
-    assert queues_of([CLERK, slow], per_agent) == ["night", "team.clerk", "team.slow"]
+    assert queues_of([CLERK, slow], per_agent) == ["team.clerk", "team.slow"]
 
 
 def test_worker_ids_are_ids_and_differ() -> None:

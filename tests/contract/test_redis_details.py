@@ -1,0 +1,94 @@
+"""What only Redis can get wrong: ties, ids at the end of their range, a server in trouble."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.backend import Backend
+from shared.errors import InvalidCursorError, StoreUnavailableError
+from shared.redis_keys import Keys
+from tests.contract.harness import RedisHarness
+from tests.contract.values import conversation_name, new_run, worker
+from tests.services import RedisServer
+
+pytestmark = pytest.mark.integration
+
+MILLISECOND = 1_763_661_731_001
+
+
+@pytest.fixture
+async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_server.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def key_prefix() -> str:
+    return f"test-{uuid4().hex}"
+
+
+@pytest.fixture
+async def harness(redis_server: RedisServer, key_prefix: str) -> AsyncIterator[RedisHarness]:
+    harness = RedisHarness(redis_server.url, key_prefix)
+    yield harness
+    await harness.aclose()
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100])
+async def test_any_number_of_runs_may_share_a_millisecond(
+    redis: Redis, key_prefix: str, backend: Backend, limit: int
+) -> None:
+    """Pages follow each other through them; no run is missing or there twice."""
+    name, keys = conversation_name(), Keys(key_prefix)
+    submitted = [(await backend.ledger.submit(new_run(name))).run.id for _ in range(150)]
+    for run_id in submitted:
+        await redis.hset(keys.run(run_id), "created", str(MILLISECOND))
+        await redis.zadd(keys.runs(name), {run_id: MILLISECOND})
+    listed: list[str] = []
+    while page := await backend.ledger.list_runs(
+        conversation_id=name, limit=limit, before=listed[-1] if listed else None
+    ):
+        listed += [run.id for run in page]
+    assert len(listed) == len(submitted)
+    assert set(listed) == set(submitted)
+
+
+@pytest.mark.parametrize("cursor", ["0-0", f"{2**64}-0", f"{2**64 - 1}-{2**64 - 1}"])
+async def test_ids_that_no_entry_has_are_not_cursors(backend: Backend, cursor: str) -> None:
+    """Redis refuses a range that starts behind the last id of all, or one that is no id."""
+    with pytest.raises(InvalidCursorError):
+        await backend.conversations.list_messages("room", after=cursor)
+    with pytest.raises(InvalidCursorError):
+        await backend.conversations.list_messages("room", before=cursor)
+    assert await backend.ledger.list_events(new_run().id, limit=0) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "relief"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+        (
+            ("CONFIG", "SET", "min-replicas-to-write", "1"),
+            ("CONFIG", "SET", "min-replicas-to-write", "0"),
+        ),
+    ],
+    ids=["full", "replica", "without replicas"],
+)
+async def test_a_server_that_takes_no_writes_is_away(
+    redis: Any, backend: Backend, trouble: tuple[str, ...], relief: tuple[str, ...]
+) -> None:
+    """Full, or in the middle of a failover: workers wait for it; another error would end them."""
+    ledger = backend.ledger
+    await redis.execute_command(*trouble)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await ledger.beat(worker())
+        with pytest.raises(StoreUnavailableError):
+            await ledger.submit(new_run())
+    finally:
+        await redis.execute_command(*relief)
+    assert (await ledger.submit(new_run())).is_new

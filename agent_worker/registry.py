@@ -122,9 +122,19 @@ def _imported(module: str | ModuleType) -> ModuleType:
         return importlib.import_module(module)
     except Exception as error:
         raise AgentDefinitionError(
-            f"The module {module!r} cannot be imported: {type(error).__name__}: {error}. Modules "
-            f"are named as in an import statement, and looked for in {folder} and on PYTHONPATH."
+            f"The module {module!r} cannot be imported: {_reason(module, folder, error)}"
         ) from error
+
+
+def _reason(module: str, folder: str, error: Exception) -> str:
+    """Why an import failed; where modules are looked for only matters for one that is not found."""
+    if "/" in module or module.startswith(".") or module.endswith(".py"):
+        return "it is named like a file. Name it as in an import statement: my_project.agents."
+    reason = f"{type(error).__name__}: {str(error).removesuffix('.')}."
+    name = getattr(error, "name", None)
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{name}."):
+        reason += f" It was looked for in {folder} and on PYTHONPATH."
+    return reason
 
 
 def _engine_of(agent: Any, deps: DepsFactory | None, name: str | None) -> Engine:

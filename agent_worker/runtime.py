@@ -21,6 +21,7 @@ from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
     BrokerUnavailableError,
     CorruptEntryError,
+    StoreUnavailableError,
     UnavailableError,
     UnknownRunError,
 )
@@ -208,7 +209,13 @@ class Runtime:
             await asyncio.sleep(self._settings.heartbeat_s)
 
     async def _beat(self) -> None:
-        await self._ledger.beat(self.info)
+        # A connection that hangs may do so for longer than a lease; the next beat gets another one.
+        limit_s = self._settings.lease_s / 3
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._ledger.beat(self.info)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"The store took no beat for {limit_s:g} s.") from error
         self._beaten_at = time.monotonic()
 
     async def _listen(self) -> None:

@@ -13,6 +13,7 @@ from agent_worker.definition import AgentDefinition
 from agent_worker.runtime import RETIRE_S, STOP_MARGIN_S, Runtime
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
+from shared.errors import ConfigurationError
 from shared.settings import Settings
 
 CLOSE_S: Final = 1.0
@@ -103,7 +104,10 @@ class RuntimeThread:
                 runner.run(self._main())
         except BaseException as error:
             self.failure = error
-            log.critical("runtime.died", worker_id=self._worker_id, exc_info=error)
+            if isinstance(error, ConfigurationError):  # its message is all that one needs
+                log.critical("runtime.died", worker_id=self._worker_id, reason=str(error))
+            else:
+                log.critical("runtime.died", worker_id=self._worker_id, exc_info=error)
         finally:
             self._started.set()
             self._on_end()

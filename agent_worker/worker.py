@@ -60,7 +60,8 @@ def run_worker(
     thread, the process exits in here: Python would wait for it.
 
     Raises:
-        ConfigurationError: There is nothing to serve, or two definitions have one name.
+        ConfigurationError: There is nothing to serve, two definitions have one name, or Redis
+            refuses the credentials of its URL.
     """
     worker = Worker(settings, definitions, on_ready=on_ready)
     code = worker.run()
@@ -114,6 +115,8 @@ class Worker:
         is_asked_to = self._signals > 0 or getattr(self._consumer, "exitcode", None) == EX_OK
         code = EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
         log.info("worker.exited", worker_id=self.id, code=code)
+        if isinstance(self._runtime.failure, ConfigurationError):
+            raise self._runtime.failure
         return code
 
     def _consume(self) -> None:

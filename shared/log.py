@@ -64,7 +64,9 @@ def _configure_structlog(shared: list[Processor], level: int) -> None:
 def _renderers(*, as_json: bool, colors: bool) -> list[Processor]:
     if as_json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=colors)]
+    # Where rich is installed, structlog would print each frame's locals: passwords and messages.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
 
 
 def _name_foreign_logger(

@@ -35,6 +35,8 @@ _CURSOR: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _LARGEST: Final = 2**64 - 1
 """The largest number in an entry's id."""
 
+_NO_SUCH_DATABASE: Final = "DB index is out of range"
+
 _TEMPORARY: Final = (
     ClusterDownError,
     MasterDownError,
@@ -102,6 +104,11 @@ def translated_errors() -> Iterator[None]:
             "AGENTS_REDIS_URL and the user's ACL."
         ) from error
     except ResponseError as error:
+        if str(error) == _NO_SUCH_DATABASE:
+            raise ConfigurationError(
+                "Redis has no database of this number; correct the one that AGENTS_REDIS_URL "
+                "ends with, /0 if in doubt."
+            ) from error
         if not isinstance(error, _TEMPORARY) and not _TEMPORARY_CODE.search(str(error)):
             raise
         raise StoreUnavailableError(f"Redis cannot serve this now: {error}") from error

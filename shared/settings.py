@@ -1,12 +1,14 @@
 """Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.identifier import check_id
 from shared.run import DEFAULT_HISTORY_SIZE
+
+_BROKERS: Final = ("redis://", "rediss://", "amqp://", "amqps://")
 
 
 class Settings(BaseSettings):
@@ -100,6 +102,14 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON elsewhere."
     )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker_url(cls, url: SecretStr | None) -> SecretStr | None:
+        """Celery looks at it when a first message is sent, and fails in the words of a library."""
+        if url and not url.get_secret_value().startswith(_BROKERS):
+            raise ValueError(f"it has to start with one of {', '.join(_BROKERS)}")
+        return url
 
     @model_validator(mode="after")
     def _check(self) -> Self:

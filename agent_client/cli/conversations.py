@@ -104,6 +104,8 @@ async def _history(
     if as_json:
         for message in messages:
             print_json(message_json(message))
+    elif not messages:
+        typer.echo("There are no such messages.", err=True)
     elif sys.stdout.isatty():
         _print_conversation(messages)
         if len(messages) == part["limit"] and part["after"] is None and messages[0].cursor:
@@ -130,7 +132,10 @@ def _print_conversation(messages: Sequence["Message"]) -> None:
 async def _conversations(client: "AsyncAgentClient", *, limit: int, as_json: bool) -> ExitCode:
     from agent_client.cli.output import print_json
 
-    for conversation_id in await client.conversations(limit=limit):
+    found = await client.conversations(limit=limit)
+    if not found and not as_json:
+        typer.echo("There are no conversations yet.", err=True)
+    for conversation_id in found:
         if as_json:
             print_json({"conversation_id": conversation_id})
         else:
@@ -146,14 +151,14 @@ async def _agents(client: "AsyncAgentClient", *, as_json: bool) -> ExitCode:
         print_models(found)
         return ExitCode.OK
     workers = Counter(agent.name for worker in await client.workers() for agent in worker.agents)
-    titles = ("agent", "workers", "model", "tools", "description")
+    titles = ("agent", "workers", "model", "description", "tools")
     rows = [
         (
             agent.name,
             str(workers[agent.name]),
             agent.model or "",
-            ", ".join(agent.tools),
             agent.description or "",
+            ", ".join(agent.tools),
         )
         for agent in found
     ]

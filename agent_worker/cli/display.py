@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from agent_worker.definition import AgentDefinition
     from shared.run import AgentInfo, WorkerInfo
     from shared.settings import Settings
+
+NO_WORKER: Final = "No worker is alive; start one: agent-worker start MODULE"
 
 
 def show_ready(
@@ -50,7 +52,7 @@ def announced(
 def print_agents(found: Sequence["AgentInfo"]) -> None:
     """A table on a terminal, tab-separated columns elsewhere."""
     if not found:
-        typer.echo("No worker is alive; start one: agent-worker start MODULE", err=True)
+        typer.echo(NO_WORKER, err=True)
     elif sys.stdout.isatty():
         from rich.console import Console
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from agent_worker.cli.display import announced, print_agents, printable, show_ready
+from agent_worker.cli.display import NO_WORKER, announced, print_agents, printable, show_ready
 from agent_worker.cli.report import DESCRIPTION, ExitCode, errors_reported, read_settings
 
 if TYPE_CHECKING:
@@ -199,7 +199,8 @@ def ping(
             text = f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs"
             typer.echo(json.dumps(one.model_dump(mode="json")) if as_json else printable(text))
         if not found:
-            typer.echo("No such worker is alive.", err=True)
+            is_any_meant = worker is None and not here
+            typer.echo(NO_WORKER if is_any_meant else "No such worker is alive.", err=True)
             raise typer.Exit(ExitCode.FAILED)
 
 

@@ -104,7 +104,7 @@ class LeftRunning:
 Then, for example:
 
     {program("agent-client")} submit travel "Rome for three" --conversation you
-    {program("agent-client")} submit travel "Make it Oslo" --conversation you
+    {program("agent-client")} submit travel "Make it Berlin instead" --conversation you
     {program("uvicorn")} examples.app_server.app:app --port 8000
     make down""")
 

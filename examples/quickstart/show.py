@@ -55,7 +55,8 @@ def commands_to_try() -> str:
     """What somebody who saw a run might do next."""
     return f"""\
     make up
-    . .agents/env && {program("agent-client")} submit travel "Rome for three" --conversation you
+    . .agents/env
+    {program("agent-client")} submit travel "Rome for three" --conversation you
     make down"""
 
 

@@ -54,9 +54,15 @@ async def test_an_unknown_agent_is_refused_with_the_names_that_are_served(
 )
 async def test_an_id_that_could_mean_something_else_is_refused(what: str, bad: str) -> None:
     """No id reaches a key, a channel or a file name unless it is plain."""
+    ids = {"agent": "agent", "conversation_id": "web:ada", "idempotency_key": "order-17", what: bad}
     client = AsyncAgentClient(Settings())
     with pytest.raises(InvalidIdError):
-        await client.submit(**{"agent": "agent", "input": "hello", what: bad})
+        await client.submit(
+            ids["agent"],
+            "hello",
+            conversation_id=ids["conversation_id"],
+            idempotency_key=ids["idempotency_key"],
+        )
     await client.aclose()
 
 

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.backend import Backend
-from shared.errors import InvalidCursorError, StoreUnavailableError
+from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.redis_keys import Keys
 from tests.contract.harness import RedisHarness
 from tests.contract.values import conversation_name, new_run, worker
@@ -64,6 +64,15 @@ async def test_ids_that_no_entry_has_are_not_cursors(backend: Backend, cursor: s
     with pytest.raises(InvalidCursorError):
         await backend.conversations.list_messages("room", before=cursor)
     assert await backend.ledger.list_events(new_run().id, limit=0) == []
+
+
+async def test_a_database_that_is_not_there_is_a_mistake(
+    redis_server: RedisServer, harness: RedisHarness
+) -> None:
+    """Waiting for it would help nobody; the error names the setting."""
+    url = f"{redis_server.url.rpartition('/')[0]}/9999"
+    with pytest.raises(ConfigurationError, match="AGENTS_REDIS_URL"):
+        await harness.open(redis_url=url).ledger.list_workers()
 
 
 @pytest.mark.parametrize(

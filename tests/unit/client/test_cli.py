@@ -249,6 +249,17 @@ def test_runs_are_filtered_and_their_json_round_trips(stage: Stage) -> None:
     assert stage.invoke("runs", "--agent", "nobody").stdout == ""
 
 
+@pytest.mark.parametrize("command", [("history", "nobody"), ("conversations",)])
+def test_nothing_to_list_is_said_apart_from_the_output(
+    stage: Stage, command: tuple[str, ...]
+) -> None:
+    """A person learns that it is empty and not broken; a script reads nothing."""
+    result = stage.invoke(*command)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("There are no ")
+    assert stage.invoke(*command, "--json").output == ""
+
+
 def test_conversations_and_agents_are_listed(stage: Stage) -> None:
     """Ids one to a line; agents as live workers announce them."""
     stage.submit("hello", "--conversation", CONVERSATION)

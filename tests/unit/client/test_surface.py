@@ -100,7 +100,7 @@ def test_a_public_name_can_be_had(name: str) -> None:
 def test_every_error_of_the_project_is_public() -> None:
     """What a caller may have to catch can be imported from here; what only workers meet cannot."""
     errors = import_module("shared.errors")
-    workers_only = {"WriterError", "FencedError", "PositionGapError"}
+    workers_only = {"WriterError", "FencedError", "PositionGapError", "RollbackRequestedError"}
     assert {name for name in dir(errors) if name.endswith("Error")} - workers_only <= set(PUBLIC)
 
 

@@ -236,11 +236,28 @@ def test_a_module_that_is_not_there_is_named(write: Callable[[str, str], str]) -
         load_agents(["no_such_module"])
 
 
-def test_a_module_that_fails_is_named_with_its_error(write: Callable[[str, str], str]) -> None:
-    """An exception while it is imported is the module's, and is told."""
-    name = write("broken_agents", "raise RuntimeError('no key')")
+@pytest.mark.parametrize("name", ["./support.py", "support.py", "agents/support", ".support"])
+def test_a_file_is_no_name_of_a_module(name: str) -> None:
+    """Importlib's own words about packages and relative imports would lead elsewhere."""
+    with pytest.raises(AgentDefinitionError, match=r"named like a file.*import statement"):
+        load_agents([name])
 
-    with pytest.raises(AgentDefinitionError, match=r"'broken_agents'.*RuntimeError: no key"):
+
+def test_a_module_that_fails_is_named_with_its_error(write: Callable[[str, str], str]) -> None:
+    """An exception while it is imported is the module's, and is told; it was found, though."""
+    name = write("broken_agents", "raise RuntimeError('no key.')")
+
+    with pytest.raises(AgentDefinitionError, match=r"'broken_agents'.*RuntimeError: no key\.$"):
+        load_agents([name])
+
+
+def test_a_module_that_lacks_another_one_is_not_looked_for(
+    write: Callable[[str, str], str],
+) -> None:
+    """What is missing is named, not the place of the module that was found."""
+    name = write("lacking_agents", "import not_installed")
+
+    with pytest.raises(AgentDefinitionError, match=r"No module named 'not_installed'\.$"):
         load_agents([name])
 
 

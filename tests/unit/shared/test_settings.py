@@ -44,6 +44,8 @@ class TestSources:
     def test_the_broker_may_be_another_place(self) -> None:
         """Unset, it is the Redis that keeps the runs."""
         assert Settings(redis_url=SecretStr(URL)).effective_broker_url == URL
+        empty = Settings(redis_url=SecretStr(URL), broker_url=SecretStr(""))
+        assert empty.effective_broker_url == URL
         broker = Settings(redis_url=SecretStr(URL), broker_url=SecretStr("amqp://host"))
         assert broker.effective_broker_url == "amqp://host"
 
@@ -60,6 +62,12 @@ class TestChecks:
             Settings(lease_s=3, heartbeat_s=2)
         for word in ("AGENTS_HEARTBEAT_S (2.0)", "AGENTS_LEASE_S (3.0)", "runs"):
             assert word in str(caught.value)
+
+    @pytest.mark.parametrize("url", ["kafka://host", "host:5672", "http://host"])
+    def test_a_broker_is_one_that_is_known(self, url: str) -> None:
+        """Any other would fail when a first run is submitted, in the words of a library."""
+        with pytest.raises(ValueError, match=r"broker_url\n.*redis://.*amqp://"):
+            Settings(broker_url=SecretStr(url))
 
     @pytest.mark.parametrize("prefix", ["", "{a}", "a b", "a/b", "-a", "x" * 201])
     def test_a_key_prefix_is_an_id(self, prefix: str) -> None:

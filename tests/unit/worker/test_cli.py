@@ -278,6 +278,10 @@ def test_agents_of_live_workers_are_listed_once(served: Served, backend: Backend
 def test_ping_fails_without_a_live_worker(served: Served, backend: Backend) -> None:
     """The code tells an unhealthy container from one whose Redis is away."""
     result = invoke("ping", backend=backend)
+    assert result.exit_code == ExitCode.FAILED
+    assert result.stderr == "No worker is alive; start one: agent-worker start MODULE\n"
+    announce(backend, "w1", "another-host")
+    result = invoke("ping", "--here", backend=backend)
     assert (result.exit_code, result.stderr) == (ExitCode.FAILED, "No such worker is alive.\n")
 
 

@@ -155,6 +155,23 @@ async def test_known_errors_do_not_end_a_background_task(stage: Stage, error: Ex
     assert [entry["event"] for entry in entries].count("heartbeat.failed") == 2
 
 
+async def test_a_beat_that_hangs_does_not_cost_the_lease() -> None:
+    """One dead connection must not look like a dead worker, whatever the store's time-out."""
+    stage = Stage(lease_s=1.5)
+    worker = stage.worker(ScriptedEngine(HELLO))
+    stage.faults.add("beat", stage.faults.hang)
+    await worker.start()
+    stage.faults.add("beat", stage.faults.hang)
+    beaten_at = worker._beaten_at
+
+    async def beats_again() -> bool:
+        return worker._beaten_at > beaten_at
+
+    await eventually(beats_again)
+    assert worker._beaten_at - beaten_at < stage.settings.lease_s
+    await stage.aclose()
+
+
 async def test_a_defect_in_a_background_task_brings_the_worker_down(stage: Stage) -> None:
     """A worker without a heartbeat must not look alive; whoever runs it is told why."""
     worker = stage.worker(ScriptedEngine(HELLO))

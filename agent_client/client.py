@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, Self
 
+import anyio
 from pydantic import JsonValue
 
 from agent_client.handle import AsyncRun
@@ -274,7 +275,10 @@ class AsyncAgentClient:
             return
         try:
             await self._session.ring(wake_up)
-        except BrokerUnavailableError:
-            # False: a sweep leased it meanwhile, so it is accepted whatever the broker says.
-            if await self._session.backend.ledger.withdraw(run.id):
+        except BaseException as error:
+            # Whatever it is, a cancellation too: the caller gets no handle, so nothing may stay.
+            with anyio.CancelScope(shield=True):
+                is_gone = await self._session.backend.ledger.withdraw(run.id)
+            # Not gone: a sweep leased it meanwhile, so it is accepted whatever the broker says.
+            if is_gone or not isinstance(error, BrokerUnavailableError):
                 raise

@@ -15,12 +15,14 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import structlog
 from celery import Celery, signals
 from celery.bootsteps import StartStopStep
+from celery.exceptions import SecurityWarning
 from celery.platforms import EX_FAILURE, EX_OK
 from celery.worker import state as celery_state
 
@@ -51,13 +53,13 @@ def run_worker(
     settings: Settings,
     definitions: Sequence[AgentDefinition],
     *,
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[str], None] | None = None,
 ) -> int:
     """Serve `definitions` until a signal arrives; return the exit code. Main thread only.
 
-    `on_ready` is called once rings are heard. The code is 0 where somebody asked for the end
-    (SIGTERM, SIGINT, Celery's remote control), otherwise 1. Where a sync tool still blocks a
-    thread, the process exits in here: Python would wait for it.
+    `on_ready` is called with the worker's id once rings are heard. The code is 0 where somebody
+    asked for the end (SIGTERM, SIGINT, Celery's remote control), otherwise 1. Where a sync tool
+    still blocks a thread, the process exits in here: Python would wait for it.
 
     Raises:
         ConfigurationError: There is nothing to serve, two definitions have one name, or Redis
@@ -79,7 +81,7 @@ class Worker:
         settings: Settings,
         definitions: Sequence[AgentDefinition],
         *,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[str], None] | None = None,
     ) -> None:
         self.id = new_worker_id()
         self._settings = settings
@@ -122,6 +124,9 @@ class Worker:
     def _consume(self) -> None:
         """Consume until a signal arrives or the runtime ends."""
         settings = self._settings
+        # About running as root, which Celery advises against in a text on options that this program
+        # does not have. Whether that matters is for whoever deploys it; only JSON is accepted.
+        warnings.simplefilter("ignore", SecurityWarning)
         consumer: Any = self._app.Worker(
             hostname=f"{settings.key_prefix}@{self.id}",
             pool="threads",
@@ -163,7 +168,7 @@ class Worker:
     def _on_consumer_ready(self, **_: Any) -> None:
         log.info("worker.ready", worker_id=self.id)
         if self._on_ready is not None:
-            self._on_ready()
+            self._on_ready(self.id)
 
     def _on_signal(self, **_: Any) -> None:
         """Runs inside Celery's signal handler: nothing in here may block or take a lock."""

@@ -1,14 +1,32 @@
 """Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
 
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.errors import ConfigurationError
 from shared.identifier import check_id
 from shared.run import DEFAULT_HISTORY_SIZE
 
 _BROKERS: Final = ("redis://", "rediss://", "amqp://", "amqps://")
+
+
+def read_settings(**given: Any) -> "Settings":
+    """The settings of the environment, with what is given (and not None) in their place.
+
+    Raises:
+        ConfigurationError: A setting that is not valid. Its value, which may hold a password, is
+            not in the message.
+    """
+    try:
+        return Settings.model_validate(
+            {name: value for name, value in given.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]  # its message never quotes the value
+        name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
+        raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error
 
 
 class Settings(BaseSettings):

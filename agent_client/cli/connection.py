@@ -45,32 +45,15 @@ class Connection:
 
     async def _work(self, work: Callable[["AsyncAgentClient"], Awaitable[ExitCode]]) -> ExitCode:
         from shared.log import configure_logging
+        from shared.settings import read_settings
 
-        settings = read_settings(self.redis_url, self.broker_url)
+        settings = read_settings(
+            redis_url=self.redis_url or None, broker_url=self.broker_url or None
+        )
         configure_logging(settings, _current_stderr())
         open_client: ClientFactory = self.context.obj or _open_client
         async with open_client(settings) as client:
             return await work(client)
-
-
-def read_settings(redis_url: str | None = None, broker_url: str | None = None) -> "Settings":
-    """The settings of the environment, with what was given on the command line instead.
-
-    Raises:
-        ConfigurationError: A setting that is not valid. Its value is not in the message.
-    """
-    from pydantic import ValidationError
-
-    from shared.errors import ConfigurationError
-    from shared.settings import Settings
-
-    given = {"redis_url": redis_url, "broker_url": broker_url}
-    try:
-        return Settings.model_validate({name: url for name, url in given.items() if url})
-    except ValidationError as error:
-        first = error.errors()[0]  # its message never quotes the value
-        name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
-        raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error
 
 
 def report(error: BaseException, *, debug: bool) -> None:

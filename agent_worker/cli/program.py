@@ -4,12 +4,13 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
 from agent_worker.cli.display import NO_WORKER, announced, print_agents, printable, show_ready
-from agent_worker.cli.report import DESCRIPTION, ExitCode, errors_reported, read_settings
+from agent_worker.cli.report import DESCRIPTION, ExitCode, errors_reported
 
 if TYPE_CHECKING:
     from agent_worker.definition import AgentDefinition
@@ -127,7 +128,9 @@ def start(
             broker_url=broker_url,
         )
         definitions = _load(modules)
-        code = run_worker(settings, definitions, on_ready=lambda: show_ready(settings, definitions))
+        code = run_worker(
+            settings, definitions, on_ready=partial(show_ready, settings, definitions)
+        )
         raise typer.Exit(code)
 
 
@@ -207,6 +210,7 @@ def ping(
 def _set_up(**given: str | int | None) -> "Settings":
     """Read the settings and send log entries to standard error."""
     from shared.log import configure_logging
+    from shared.settings import read_settings
 
     settings = read_settings(**given)
     configure_logging(settings)

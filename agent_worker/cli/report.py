@@ -4,14 +4,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import typer
 
 from agent_worker.cli.display import printable
-
-if TYPE_CHECKING:
-    from shared.settings import Settings
 
 DESCRIPTION: Final = """\
 Exit codes:
@@ -50,24 +47,3 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
         elif isinstance(error, UnavailableError):
             code = ExitCode.UNAVAILABLE
         raise typer.Exit(code) from error
-
-
-def read_settings(**given: Any) -> "Settings":
-    """The settings of the environment, with what was given on the command line instead.
-
-    Raises:
-        ConfigurationError: A setting that is not valid. Its value is not in the message.
-    """
-    from pydantic import ValidationError
-
-    from shared.errors import ConfigurationError
-    from shared.settings import Settings
-
-    try:
-        return Settings.model_validate(
-            {name: value for name, value in given.items() if value is not None}
-        )
-    except ValidationError as error:
-        first = error.errors()[0]  # its message never quotes the value
-        name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
-        raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error

@@ -55,7 +55,7 @@ async def test_an_unknown_agent_is_refused_with_the_names_that_are_served(
 async def test_an_id_that_could_mean_something_else_is_refused(what: str, bad: str) -> None:
     """No id reaches a key, a channel or a file name unless it is plain."""
     ids = {"agent": "agent", "conversation_id": "web:ada", "idempotency_key": "order-17", what: bad}
-    client = AsyncAgentClient(Settings())
+    client = AsyncAgentClient(Settings.model_validate({"redis_url": "redis://127.0.0.1:1"}))
     with pytest.raises(InvalidIdError):
         await client.submit(
             ids["agent"],

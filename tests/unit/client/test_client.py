@@ -179,6 +179,25 @@ async def test_when_the_broker_is_away_the_run_was_never_submitted(
     assert doorbell.rung == [run.id]
 
 
+async def test_a_submit_that_is_cancelled_while_it_rings_leaves_nothing_behind(
+    client: AsyncAgentClient, puppet: Puppet, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gave up waiting has no handle, so no run may go on without anybody knowing."""
+    is_ringing = asyncio.Event()
+
+    async def ring_for_ever(_: list[WakeUp]) -> None:
+        is_ringing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(doorbell, "ring", ring_for_ever)
+    submitting = asyncio.create_task(client.submit(AGENT, "hello"))
+    await is_ringing.wait()
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    assert await client.runs() == []
+
+
 async def test_a_run_that_a_sweep_took_before_it_could_be_withdrawn_is_accepted(
     client: AsyncAgentClient, puppet: Puppet, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

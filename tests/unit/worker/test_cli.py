@@ -52,11 +52,11 @@ class Served:
         settings: Settings,
         definitions: Sequence[AgentDefinition],
         *,
-        on_ready: Callable[[], None],
+        on_ready: Callable[[str], None],
     ) -> int:
         self.settings = settings
         self.names = [definition.name for definition in definitions]
-        on_ready()
+        on_ready("worker-1")
         return self.code
 
 

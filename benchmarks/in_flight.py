@@ -1,6 +1,6 @@
 """Many runs in flight in one worker process, all of them waiting for a slow model.
 
-    python -m benchmarks.in_flight [--runs 1000] [--latency-s 5] [--format json]
+    python -m benchmarks.in_flight [--runs 1000] [--latency-s 10] [--format json]
 
 Every run has two rounds with a tool call between them; every message is stored, every run is
 watched. Ideal is two answers of the model, one after the other, with nothing added. The bare loop,
@@ -142,7 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.in_flight", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--latency-s", type=float, default=5.0)
+    parser.add_argument("--latency-s", type=float, default=10.0)
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
     console = Console(stderr=options.format == "json")

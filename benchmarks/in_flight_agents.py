@@ -19,12 +19,15 @@ LATENCY = "IN_FLIGHT_LATENCY_S"
 """Environment variable: how long the model takes for one answer."""
 CONNECTIONS = 10_000
 """The HTTP client would otherwise stop at 1,000, and the rest would wait for each other."""
+IDLE_CONNECTIONS = 20
+"""The HTTP client looks at each idle connection with each request; a thousand would cost more than
+the agent loop."""
 
 
 @cache
 def _model() -> OpenAIChatModel:
     script = script_model(Answer(calls=(tool_call("look_up", {"word": "tea"}),)), Answer("Done."))
-    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=IDLE_CONNECTIONS)
     client = httpx2.AsyncClient(limits=limits, timeout=120)
     provider = OpenAIProvider(
         base_url=os.environ[MODEL_URL], api_key="none-needed", http_client=client

@@ -23,7 +23,7 @@ from agent_client.session import Session
 from shared.errors import StoreUnavailableError
 from shared.event import DeltaEvent, StatusEvent
 from shared.message import Message
-from shared.notification import Subscription
+from shared.notification.protocol import Subscription
 from shared.run import Run
 
 RECHECK_S: Final = 15.0

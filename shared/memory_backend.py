@@ -4,7 +4,7 @@ from shared.backend import Backend
 from shared.conversation.memory import MemoryConversationStore
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
-from shared.memory.notification import MemoryNotifications
+from shared.notification.memory import MemoryNotifications
 from shared.settings import Settings
 
 

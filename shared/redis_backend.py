@@ -3,9 +3,9 @@
 from shared.backend import Backend
 from shared.conversation.redis import RedisConversationStore
 from shared.ledger.redis import RedisRunLedger
+from shared.notification.redis import RedisNotifications
 from shared.redis_client import connect, connect_for_listening
 from shared.redis_keys import Keys
-from shared.redis_notification import RedisNotifications
 from shared.settings import Settings
 
 

@@ -13,8 +13,8 @@ from shared.conversation.protocol import Claim, Writer
 from shared.errors import CorruptEntryError, FencedError, PositionGapError
 from shared.memory.clock import Clock, utc_now
 from shared.memory.cursor import format_cursor, parse_cursor
-from shared.memory.notification import MemoryNotifications
 from shared.message import Message, Role
+from shared.notification.memory import MemoryNotifications
 
 _log = structlog.get_logger(__name__)
 

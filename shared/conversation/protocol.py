@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.message import Message, Role
-from shared.notification import Notifications
+from shared.notification.protocol import Notifications
 
 
 @dataclass(frozen=True, slots=True)

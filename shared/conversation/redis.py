@@ -10,7 +10,7 @@ from shared.codec import decode_message, encode
 from shared.conversation.protocol import Claim, Writer
 from shared.errors import CorruptEntryError, FencedError, PositionGapError
 from shared.message import Message, Role
-from shared.notification import Notifications
+from shared.notification.protocol import Notifications
 from shared.redis_client import (
     Script,
     lower_bound,

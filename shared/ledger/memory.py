@@ -18,9 +18,9 @@ from shared.identifier import is_alone, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.memory.clock import Clock, utc_now
 from shared.memory.event_log import EventLog
-from shared.memory.notification import MemoryNotifications
 from shared.memory.run_table import RunTable
 from shared.memory.waiting_line import WaitingLine
+from shared.notification.memory import MemoryNotifications
 from shared.run import (
     TRANSITIONS,
     BusyPolicy,

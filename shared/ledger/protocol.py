@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.event import DeltaEvent, StatusEvent
-from shared.notification import Notifications
+from shared.notification.protocol import Notifications
 from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 
 

@@ -22,7 +22,7 @@ from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.ledger.redis_index import RunIndex
 from shared.ledger.redis_record import milliseconds, read_event, read_run, read_wake_up
 from shared.ledger.redis_workers import WorkerRegistry
-from shared.notification import Notifications
+from shared.notification.protocol import Notifications
 from shared.redis_client import Script, lower_bound, script_source, translated_errors
 from shared.redis_keys import Keys
 from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo

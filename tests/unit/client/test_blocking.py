@@ -33,8 +33,8 @@ from agent_client import (
 from shared.backend import Backend
 from shared.errors import InvalidCursorError, InvalidIdError
 from shared.identifier import new_run_id
-from shared.memory.notification import MemoryNotifications
 from shared.memory_backend import build_memory_backend
+from shared.notification.memory import MemoryNotifications
 from shared.run import Ending, RunError, RunStatus
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 

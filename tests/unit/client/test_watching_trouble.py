@@ -13,7 +13,7 @@ import pytest
 from agent_client import AsyncAgentClient, AsyncRun, watching
 from shared.backend import Backend
 from shared.errors import StoreUnavailableError
-from shared.memory.notification import MemoryNotifications
+from shared.notification.memory import MemoryNotifications
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 from tests.unit.client.watcher import (
     Watcher,

@@ -9,7 +9,7 @@ import pytest
 from agent_client import DeltaEvent, Message, MessageEvent, RunEvent, StatusEvent
 from shared.backend import Backend
 from shared.errors import StoreUnavailableError
-from shared.memory.notification import MemoryNotifications
+from shared.notification.memory import MemoryNotifications
 from tests.unit.client.puppet import Puppet
 from tests.waiting import eventually
 

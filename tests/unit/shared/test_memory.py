@@ -8,8 +8,8 @@ from shared.conversation.memory import MemoryConversationStore
 from shared.conversation.protocol import Writer
 from shared.errors import NotDistributedError, UnknownRunError
 from shared.ledger.memory import MemoryRunLedger
-from shared.memory.notification import MemoryNotifications
 from shared.memory_backend import build_memory_backend
+from shared.notification.memory import MemoryNotifications
 from shared.settings import Settings
 from tests.contract.values import (
     AGENT,

@@ -20,8 +20,8 @@ from shared.dispatch.protocol import Dispatcher
 from shared.identifier import new_run_id, partition_of
 from shared.ledger.memory import MemoryRunLedger
 from shared.ledger.protocol import Sweep, WakeUp
-from shared.memory.notification import MemoryNotifications
 from shared.message import Message
+from shared.notification.memory import MemoryNotifications
 from shared.run import Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 from shared.settings import Settings
 from tests.unit.worker.scripted import ScriptedEngine

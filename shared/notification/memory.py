@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from shared.errors import StoreUnavailableError
-from shared.notification import Subscription
+from shared.notification.protocol import Subscription
 
 Watcher = TypeVar("Watcher")
 

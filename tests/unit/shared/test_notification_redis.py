@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.redis_notification import RedisNotifications
+from shared.notification.redis import RedisNotifications
 from tests.waiting import eventually
 
 

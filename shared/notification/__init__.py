@@ -1,0 +1,1 @@
+"""Notifications: hints from whoever writes to whoever watches."""

@@ -11,7 +11,8 @@ import typer
 
 from agent_client.cli.connection import Connection
 from agent_client.cli.exit_code import ExitCode
-from agent_client.cli.option import AsJson, ConversationId, Debug, RedisUrl, RoleName
+from agent_client.cli.option import ConversationId, RoleName
+from shared.command_line import AsJson, Debug, RedisUrl
 
 if TYPE_CHECKING:
     from agent_client.client import AsyncAgentClient

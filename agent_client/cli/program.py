@@ -8,14 +8,9 @@ import typer
 
 from agent_client.cli import conversations, runs
 from agent_client.cli.exit_code import DESCRIPTION
+from shared.command_line import new_program, version_printer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    # A traceback is for defects and --debug, and locals could hold a password.
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = new_program()
 for command in (
     runs.submit,
     runs.watch,
@@ -28,25 +23,16 @@ for command in (
     app.command(epilog=DESCRIPTION)(command)
 
 
-def _print_version(is_asked_for: bool) -> None:  # noqa: FBT001 - typer passes the option's value
-    if is_asked_for:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("celery-agents")
-        except PackageNotFoundError:
-            number = "(not installed, run from its source)"
-        typer.echo(f"agent-client {number}")
-        raise typer.Exit
-
-
 @app.callback(epilog=DESCRIPTION)
 def agent_client(
     *,
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version",
+            callback=version_printer("agent-client"),
+            is_eager=True,
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:

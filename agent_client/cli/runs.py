@@ -11,7 +11,8 @@ import typer
 
 from agent_client.cli.connection import Connection
 from agent_client.cli.exit_code import ExitCode
-from agent_client.cli.option import AsJson, BrokerUrl, Debug, OnBusy, RedisUrl, RunId, Status
+from agent_client.cli.option import OnBusy, RunId, Status
+from shared.command_line import AsJson, BrokerUrl, Debug, RedisUrl
 
 if TYPE_CHECKING:
     from agent_client.client import AsyncAgentClient

@@ -5,12 +5,20 @@ import json
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from agent_worker.cli.display import NO_WORKER, announced, print_agents, printable, show_ready
 from agent_worker.cli.report import DESCRIPTION, ExitCode, errors_reported
+from shared.command_line import (
+    AsJson,
+    BrokerUrl,
+    Debug,
+    RedisUrl,
+    new_program,
+    version_printer,
+)
 
 if TYPE_CHECKING:
     from agent_worker.definition import AgentDefinition
@@ -21,45 +29,7 @@ if TYPE_CHECKING:
 OpenBackend = Callable[["Settings"], "Backend"]
 """Opens what knows of live workers. A test passes one in as the context's `obj`."""
 
-_SERVICES: Final = "Services"
-RedisUrl = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Redis with runs and conversations. Default: AGENTS_REDIS_URL.",
-        rich_help_panel=_SERVICES,
-    ),
-]
-BrokerUrl = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Celery's broker. Default: AGENTS_BROKER_URL, or the same Redis.",
-        rich_help_panel=_SERVICES,
-    ),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    # A traceback is for defects and --debug, and locals could hold a password.
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(is_asked_for: bool) -> None:  # noqa: FBT001 - typer passes the option's value
-    if is_asked_for:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("celery-agents")
-        except PackageNotFoundError:
-            number = "(not installed, run from its source)"
-        typer.echo(f"agent-worker {number}")
-        raise typer.Exit
+app = new_program()
 
 
 @app.callback(epilog=DESCRIPTION)
@@ -68,7 +38,10 @@ def agent_worker(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version",
+            callback=version_printer("agent-worker"),
+            is_eager=True,
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:

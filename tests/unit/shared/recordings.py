@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from tests.model_server.recording import FOLDER_VARIABLE, find_folder
+from tests.model_server.requirement import require_recordings
 from tests.services import missing
 
 
 def recordings_file(name: str) -> Path:
     """A file of recorded conversations. Skips the test where there is none; fails in CI."""
-    folder = find_folder()
-    if folder is None or not (folder / name).is_file():
-        missing(f"no recorded conversations: set {FOLDER_VARIABLE} to the folder with {name}")
-    return folder / name
+    file = require_recordings() / name
+    if not file.is_file():
+        missing(f"the folder with the recordings has no {name}")
+    return file

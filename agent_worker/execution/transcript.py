@@ -7,6 +7,7 @@ import structlog
 
 from agent_worker.execution.persistence import insist
 from shared.conversation.protocol import ConversationStore, Writer
+from shared.errors import PositionGapError
 from shared.message import Draft, Message
 
 log = structlog.get_logger()
@@ -17,6 +18,8 @@ class Transcript:
 
     A flush whose outcome is in doubt is repeated by the next one with the same messages, and the
     store skips those that it has: so nothing is lost and nothing doubled, whatever interrupts it.
+    A store that has lost messages which it had acknowledged (a power cut, a failover) gets them
+    again.
     """
 
     def __init__(
@@ -50,12 +53,17 @@ class Transcript:
 
         Raises:
             FencedError: Another worker leads this run now.
+            PositionGapError: The store lacks messages that are not known here either.
             StoreUnavailableError: The store was away for too long.
         """
         pending = self._messages[self._stored :]
         if not pending:
             return
-        await insist(partial(self._store.append, self._history, pending, writer=self._writer))
+        try:
+            await self._append(pending)
+        except PositionGapError as error:
+            log.warning("history.rewritten", reason=str(error), messages=len(self._messages))
+            await self._append(self._messages)
         self._stored += len(pending)
         for message in pending:
             log.debug(
@@ -64,3 +72,6 @@ class Transcript:
                 role=message.role.value,
                 kind=message.kind.value,
             )
+
+    async def _append(self, messages: Sequence[Message]) -> None:
+        await insist(partial(self._store.append, self._history, messages, writer=self._writer))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import count, islice
 from typing import Final
 
 from shared.errors import (
@@ -63,6 +63,7 @@ class MemoryRunLedger:
             clock=clock,
         )
         self._lines: dict[str, WaitingLine] = defaultdict(WaitingLine)  # by history
+        self._tokens = count(1)  # for all conversations, so that none is given away twice
         self._repeated: set[str] = set()  # submitted again, so that somebody else counts on them
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
@@ -160,7 +161,7 @@ class MemoryRunLedger:
             run,
             RunStatus.RUNNING,
             worker_id=worker_id,
-            fencing_token=self._lines[run.history_id].next_token(),
+            fencing_token=next(self._tokens),
             attempts=run.attempts + 1,
             started_at=run.started_at or now,
         )

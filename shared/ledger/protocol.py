@@ -77,7 +77,8 @@ class RunLedger(Protocol):
       running; the others wait in the order of their submits, those that interrupt before those
       that do not. A run that is handed over or reclaimed stays the active one.
     - *One lease a run*: of any number of concurrent `lease` calls one succeeds. Each success has a
-      fencing token greater than all before it in that conversation.
+      fencing token greater than all before it in that conversation, those included that a store
+      has forgotten since (an expired conversation, latest writes lost in a power cut).
     - *Nothing is lost*: a run that has not ended is found by `sweep` of a live worker that serves
       its agent, whatever process died between whichever two steps.
     - *A ready run is overdue* `pickup_s` after it became ready; at once, when it was asked to stop

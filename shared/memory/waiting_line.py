@@ -2,12 +2,11 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import count
 
 
 @dataclass(slots=True)
 class WaitingLine:
-    """Which run of a conversation is active, who comes next, and the newest fencing token.
+    """Which run of a conversation is active, and who comes next.
 
     Attributes:
         active: The run that is ready or running; None while the conversation is free.
@@ -16,7 +15,6 @@ class WaitingLine:
     active: str | None = None
     _interrupting: deque[str] = field(default_factory=deque)
     _waiting: deque[str] = field(default_factory=deque)
-    _tokens: "count[int]" = field(default_factory=lambda: count(1))
 
     def join(self, run_id: str, *, interrupts: bool) -> None:
         """Stand in line: active at once where nobody is, else behind all of the same kind."""
@@ -35,7 +33,3 @@ class WaitingLine:
         line = self._interrupting or self._waiting
         self.active = line.popleft() if line else None
         return self.active
-
-    def next_token(self) -> int:
-        """A fencing token greater than all before it."""
-        return next(self._tokens)

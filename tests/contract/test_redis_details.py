@@ -11,7 +11,7 @@ from shared.backend import Backend
 from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.redis_keys import Keys
 from tests.contract.harness import RedisHarness
-from tests.contract.values import conversation_name, new_run, worker
+from tests.contract.values import AGENT, conversation_name, new_run, worker
 from tests.services import RedisServer
 
 pytestmark = pytest.mark.integration
@@ -101,3 +101,18 @@ async def test_a_server_that_takes_no_writes_is_away(
     finally:
         await redis.execute_command(*relief)
     assert (await ledger.submit(new_run())).is_new
+
+
+async def test_a_token_that_the_server_forgot_is_not_given_again(
+    redis: Redis, key_prefix: str, backend: Backend
+) -> None:
+    """A zombie with the forgotten one stays a zombie."""
+    run = (await backend.ledger.submit(new_run("room"))).run
+    first = await backend.ledger.lease(run.id, "worker-1", agents=[AGENT])
+    assert first is not None
+    await backend.ledger.hand_over(first)
+    await redis.delete(Keys(key_prefix).history("room"))
+    await redis.hdel(Keys(key_prefix).conversation("room"), "token")
+    second = await backend.ledger.lease(run.id, "worker-2", agents=[AGENT])
+    assert second is not None
+    assert second.fencing_token > first.fencing_token

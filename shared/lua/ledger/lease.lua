@@ -27,7 +27,12 @@ if not is_served then
   return {'unserved'}
 end
 redis.call('ZREM', tag .. ':ready:' .. run[4], id)
-local token = redis.call('HINCRBY', conversation, 'token', 1)
+-- Greater than the last one, and at least the time in microseconds: so a server that has lost its
+-- latest writes (a power cut, a failover) does not give a token away for the second time.
+local time = redis.call('TIME')
+local previous = tonumber(redis.call('HGET', conversation, 'token') or 0)
+local token = math.max(previous + 1, time[1] * 1000000 + time[2])
+redis.call('HSET', conversation, 'token', token)
 redis.call('HSET', KEYS[1], 'worker', worker, 'token', token)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 if not run[5] then

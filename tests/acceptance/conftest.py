@@ -1,15 +1,19 @@
 """A client of the system under test, the scripts that it plays, and who plays them."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 from pytest_celery import CeleryWorkerCluster
 
-from agent_client import AsyncAgentClient
+from agent_client import AsyncAgentClient, Message
+from shared.openai_chat import to_openai
 from shared.settings import Settings
 from tests.celery_nodes.local import WorkerNode
+from tests.model_server import Answer, ModelServer, create_app, script_model, tool_call
+from tests.model_server.pairing import find_refusals
 from tests.traces import executions
 from tests.waiting import eventually
 
@@ -23,6 +27,32 @@ async def client(
     """A client of two worker processes that serve `tests.agents`."""
     async with AsyncAgentClient(agents_settings) as client:
         yield client
+
+
+@pytest.fixture
+def model_server() -> Iterator[ModelServer]:
+    """The provider of the agent `chat`; it keeps what it was asked."""
+    with ModelServer(create_app(keep_requests=100_000)) as server:
+        yield server
+
+
+def scene(server: ModelServer, model: str, *, inner: str = "") -> dict[str, JsonValue]:
+    """The metadata of a run of the agent `chat` whose provider is this server."""
+    return {"url": server.base_url, "model": model, "inner": inner}
+
+
+def calling(*rounds: list[tuple[str, str]]) -> str:
+    """The model that calls these tools (tool, argument), round by round, and then says `done`."""
+    called = [
+        Answer(calls=tuple(tool_call(name, {"name": argument}) for name, argument in each))
+        for each in rounds
+    ]
+    return script_model(*called, Answer(text="done"))
+
+
+def check_closed(messages: Sequence[Message]) -> None:
+    """Assert that a history is one that every provider accepts, as it is stored."""
+    assert find_refusals(to_openai(messages)) == []
 
 
 def play(*rounds: list[tuple[str, str]]) -> str:

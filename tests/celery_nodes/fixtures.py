@@ -169,6 +169,7 @@ def _environment(store: str, broker: str, traces: Path) -> dict[str, str]:
 def _worker(environment: dict[str, str], folder: Path, number: int) -> WorkerNode:
     process = WorkerProcess(
         "tests.agents",
+        "tests.chat_agents",
         environment=environment,
         cwd=REPOSITORY,
         log_path=folder / f"worker-{number}.log",

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from tests.model_server import wire
 from tests.model_server.behaviour import DEFAULT_RETRY_AFTER_S, Behaviour, Behaviours
 from tests.model_server.chat import Answer, ChatRequest, ModelError
-from tests.model_server.pairing import FaultKind, find_faults
+from tests.model_server.pairing import find_refusals
 from tests.model_server.recording import Recording
 from tests.model_server.replay import MISMATCH, Replay
 from tests.model_server.script import Script, Scripts
@@ -140,9 +140,8 @@ class ChatCompletions:
 
 def _check_pairing(request: ChatRequest) -> None:
     """Refuse a history that providers refuse, whatever the model would have said to it."""
-    for fault in find_faults(request.messages):
-        if fault.kind is not FaultKind.CALL_ID_REUSED:
-            raise ModelError(str(fault), code=BROKEN_HISTORY)
+    for fault in find_refusals(request.messages):
+        raise ModelError(str(fault), code=BROKEN_HISTORY)
 
 
 async def _wait(incoming: Request, seconds: float) -> None:

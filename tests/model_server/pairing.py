@@ -39,6 +39,11 @@ def find_faults(messages: Sequence[Message]) -> list[Fault]:
     return list(_Reader().read(messages))
 
 
+def find_refusals(messages: Sequence[Message]) -> list[Fault]:
+    """Return the broken rules for which providers refuse a request: all but reused call ids."""
+    return [each for each in find_faults(messages) if each.kind is not FaultKind.CALL_ID_REUSED]
+
+
 @dataclass
 class _Reader:
     """Reads a conversation once and remembers which calls are open."""

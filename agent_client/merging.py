@@ -84,6 +84,7 @@ def _end_of(run: Run) -> StatusEvent:
         status=run.status,
         worker_id=run.worker_id,
         attempt=run.attempts,
+        rolled_back=run.is_rolled_back,
         created_at=run.finished_at or run.created_at,
     )
 

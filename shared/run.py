@@ -154,7 +154,13 @@ class Run(NewRun):
             usage=self.usage,
             rounds=self.rounds,
             error=self.error,
+            rolled_back=self.is_rolled_back,
         )
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether it was stopped and its messages are removed."""
+        return self.status is RunStatus.CANCELLED and self.rollback_requested
 
 
 class Ending(_Value):
@@ -177,6 +183,8 @@ class Outcome(_Value):
     usage: Usage = Usage()
     rounds: int = 0
     error: RunError | None = None
+    rolled_back: bool = False
+    """It was cancelled by a run that rolled it back; its messages are gone."""
 
     def raise_for_status(self) -> "Outcome":
         """Return self if the run completed.
@@ -189,7 +197,8 @@ class Outcome(_Value):
         if self.status is RunStatus.FAILED:
             raise RunFailedError(f"Run {self.run_id} failed{reason}")
         if self.status is RunStatus.CANCELLED:
-            raise RunCancelledError(f"Run {self.run_id} was cancelled{reason}")
+            how = "rolled back: its messages are removed" if self.rolled_back else "cancelled"
+            raise RunCancelledError(f"Run {self.run_id} was {how}{reason}")
         return self
 
 

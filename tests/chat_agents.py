@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator
+from functools import cache
 from pathlib import Path
 
 from pydantic_ai import Agent, RunContext
@@ -31,11 +32,16 @@ DWELL_S = 0.02
 FOR_EVER_S = 3600.0
 
 
+@cache
+def _provider(url: str) -> OpenAIProvider:
+    return OpenAIProvider(base_url=url, api_key="none-needed")
+
+
 def _model(run: RunInfo, which: str) -> Model:
     """The stand-in's model that the run's metadata names."""
     return OpenAIChatModel(
         str(run.metadata[which]),
-        provider=OpenAIProvider(base_url=str(run.metadata["url"]), api_key="none-needed"),
+        provider=_provider(str(run.metadata["url"])),
         settings=OpenAIChatModelSettings(openai_user=f"{run.run_id}:{which}"),
     )
 

@@ -330,7 +330,7 @@ class MemoryRunLedger:
                 status=run.status,
                 worker_id=run.worker_id,
                 attempt=run.attempts,
-                rolled_back=run.status is RunStatus.CANCELLED and run.rollback_requested,
+                rolled_back=run.is_rolled_back,
                 created_at=self._clock(),
             )
         )

@@ -1,6 +1,7 @@
 """A client of the system under test, the scripts that it plays, and who plays them."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -53,6 +54,33 @@ def calling(*rounds: list[tuple[str, str]]) -> str:
 def check_closed(messages: Sequence[Message]) -> None:
     """Assert that a history is one that every provider accepts, as it is stored."""
     assert find_refusals(to_openai(messages)) == []
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a client in another process."""
+    return {
+        **os.environ,
+        "AGENTS_REDIS_URL": settings.redis_url.get_secret_value(),
+        "AGENTS_BROKER_URL": settings.effective_broker_url,
+    }
+
+
+async def wait_stored(client: AsyncAgentClient, conversation_id: str, count: int) -> None:
+    """Wait until a conversation has so many messages."""
+
+    async def are_there() -> bool:
+        return len(await client.history(conversation_id)) >= count
+
+    await eventually(are_there, timeout_s=STARTED_S)
+
+
+async def wait_traced(traces: Path, event: str, name: str) -> None:
+    """Wait until a tool has left this trace."""
+
+    async def is_there() -> bool:
+        return any((each["event"], each["name"]) == (event, name) for each in executions(traces))
+
+    await eventually(is_there, timeout_s=STARTED_S)
 
 
 def play(*rounds: list[tuple[str, str]]) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections import Counter
@@ -24,11 +23,20 @@ from agent_client import (
 )
 from shared.identifier import new_run_id
 from shared.settings import Settings
-from tests.acceptance.conftest import calling, check_closed, play, scene, started, worker_at
+from tests.acceptance.conftest import (
+    calling,
+    check_closed,
+    environment,
+    play,
+    scene,
+    started,
+    wait_stored,
+    wait_traced,
+    worker_at,
+)
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.model_server import ModelServer, create_app, status_model
-from tests.traces import executions, permit
-from tests.waiting import eventually
+from tests.traces import permit
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 
@@ -118,10 +126,10 @@ async def test_an_async_tool_is_cancelled(
 ) -> None:
     """It cleans up; a call that has its result keeps it, the open one gets one that says so."""
     run = await _calling(client, model_server, ("note", "quick"), ("tidy", "slow"), name="tidy")
-    await _stored(client, "tidy", 3)
-    await _traced(traces, "start", "slow")
+    await wait_stored(client, "tidy", 3)
+    await wait_traced(traces, "start", "slow")
     await _stop(run)
-    await _traced(traces, "cleaned", "slow")
+    await wait_traced(traces, "cleaned", "slow")
     results = {each.tool_name: each for each in await client.history("tidy") if each.tool_name}
     assert results["note"].text == "noted quick"
     assert results["tidy"].outcome is ToolOutcome.CANCELLED
@@ -135,11 +143,11 @@ async def test_a_tool_that_cannot_be_stopped_is_left_behind(
 ) -> None:
     """A sync tool, and one that ignores its cancellation: what they give later is not stored."""
     run = await _calling(client, model_server, (tool, "late"), name=tool)
-    await _traced(traces, "start", "late")
+    await wait_traced(traces, "start", "late")
     await _stop(run)
     following = await _check_usable(client, tool, model_server)
     permit(traces, "late")
-    await _traced(traces, "end", "late")
+    await wait_traced(traces, "end", "late")
     # A run on each worker, so that whatever the result sets off there has happened by then.
     await asyncio.gather(*(_complete(client, f"{tool}-{n}", model_server) for n in range(8)))
     assert await client.history(tool) == following
@@ -150,7 +158,7 @@ async def test_a_tool_that_cleans_up_for_long_is_left_behind(
 ) -> None:
     """The run ends in bounded time, whatever its tools do."""
     run = await _calling(client, model_server, ("dawdle", "long"), name="dawdle")
-    await _traced(traces, "start", "long")
+    await wait_traced(traces, "start", "long")
     await _stop(run)
     await _check_usable(client, "dawdle", model_server)
 
@@ -160,7 +168,7 @@ async def test_an_agent_within_a_tool_is_stopped_too(
 ) -> None:
     """Its model call is given up with the tool that it runs in."""
     run = await _calling(client, model_server, ("delegate", "work"), name="delegate", inner="hang")
-    await _traced(traces, "start", "work")
+    await wait_traced(traces, "start", "work")
     await asyncio.to_thread(model_server.wait_until, lambda stats: stats.in_flight == 1)
     await _stop(run)
     await asyncio.to_thread(model_server.wait_until, lambda stats: stats.in_flight == 0)
@@ -179,7 +187,7 @@ async def test_a_run_is_cancelled_between_any_two_messages(
         metadata = scene(model_server, model)
         run = await client.submit("chat", "hello", conversation_id=name, metadata=metadata)
         if seen:
-            await _stored(client, name, seen)
+            await wait_stored(client, name, seen)
         answer = await run.cancel()
         status = (await run.result(timeout_s=RESULT_S)).status
         answers[answer, status] += 1
@@ -212,7 +220,7 @@ async def test_a_run_of_a_frozen_worker_is_cancelled_by_another(
     """The wish outlives the worker; and when that comes back, it neither goes on nor writes."""
     run = await _calling(client, model_server, ("note", "a"), ("wait", "gate"), name="frozen")
     frozen = await worker_at("gate", celery_worker_cluster, traces)
-    await _stored(client, "frozen", 3)
+    await wait_stored(client, "frozen", 3)
     frozen.kill(signal.SIGSTOP)
     assert await run.cancel() is CancelResult.REQUESTED
     assert (await run.result(timeout_s=RECOVERED_S)).status is RunStatus.CANCELLED
@@ -229,7 +237,7 @@ async def test_cancelling_again_is_harmless_and_says_so(
 ) -> None:
     """While it stops, and after its end; nothing changes any more."""
     run = await _calling(client, model_server, ("defy", "late"), name="again")
-    await _traced(traces, "start", "late")
+    await wait_traced(traces, "start", "late")
     answers = await asyncio.gather(*(run.cancel() for _ in range(10)))
     assert Counter(answers) == {CancelResult.REQUESTED: 1, CancelResult.ALREADY_REQUESTED: 9}
     await run.result(timeout_s=STOPPED_S)
@@ -246,16 +254,12 @@ async def test_another_process_cancels_by_the_run_id_alone(
 ) -> None:
     """The command line, and the blocking client in a thread of its own."""
     runs = [await client.submit("script", play([("wait", f"{n}")])) for n in range(2)]
-    await _traced(traces, "start", "0")
-    await _traced(traces, "start", "1")
+    await wait_traced(traces, "start", "0")
+    await wait_traced(traces, "start", "1")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agent_client.cli", "cancel", runs[0].id, "--json"),
         stdout=asyncio.subprocess.PIPE,
-        env=os.environ
-        | {
-            "AGENTS_REDIS_URL": agents_settings.redis_url.get_secret_value(),
-            "AGENTS_BROKER_URL": agents_settings.effective_broker_url,
-        },
+        env=environment(agents_settings),
     )
     printed, _ = await process.communicate()
     assert process.returncode == 0
@@ -302,24 +306,6 @@ async def _check_usable(client: AsyncAgentClient, name: str, server: ModelServer
 async def _complete(client: AsyncAgentClient, name: str, server: ModelServer) -> None:
     run = await client.submit("chat", "go on", conversation_id=name, metadata=scene(server, "echo"))
     assert await run.output(timeout_s=RESULT_S) == "go on"
-
-
-async def _stored(client: AsyncAgentClient, name: str, count: int) -> None:
-    """Wait until a conversation has so many messages."""
-
-    async def are_there() -> bool:
-        return len(await client.history(name)) >= count
-
-    await eventually(are_there, timeout_s=RESULT_S)
-
-
-async def _traced(traces: Path, event: str, name: str) -> None:
-    """Wait until a tool has left this trace."""
-
-    async def is_there() -> bool:
-        return any((each["event"], each["name"]) == (event, name) for each in executions(traces))
-
-    await eventually(is_there, timeout_s=RESULT_S)
 
 
 def _has_dropped(worker: WorkerNode, run_id: str) -> bool:

@@ -92,7 +92,8 @@ class Puppet:
         """Remove what the run wrote, and end it."""
         lease = self._leases[run_id]
         await self._backend.conversations.retract(lease.run.history_id, self._writer(run_id))
-        await self.finish(run_id, Ending(status=RunStatus.CANCELLED))
+        ending = Ending(status=RunStatus.CANCELLED)
+        await self._backend.ledger.finish(lease, ending, is_rolled_back=True)
 
     def _writer(self, run_id: str) -> Writer:
         return Writer(run_id, self._leases[run_id].fencing_token)

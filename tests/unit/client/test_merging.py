@@ -120,14 +120,32 @@ async def test_a_cancelled_run_ends_with_its_status(run: AsyncRun) -> None:
     assert told(await asyncio.wait_for(live, 10)) == ["queued", "cancelled"]
 
 
-async def test_a_rollback_is_told_by_the_end(run: AsyncRun, puppet: Puppet) -> None:
-    """The messages were seen; the end says that the run was cancelled."""
+async def test_a_rollback_is_told_by_the_end(
+    client: AsyncAgentClient,
+    run: AsyncRun,
+    puppet: Puppet,
+    backend: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The messages were seen; the end says that they are gone, also when events are forgotten."""
     await puppet.take(run.id)
     live = asyncio.create_task(collect(run.events()))
     await puppet.say(run.id, "Hello")
+    await client.submit(AGENT, "instead", conversation_id="web:ada", on_busy="rollback")
     await puppet.roll_back(run.id)
-    assert told(await asyncio.wait_for(live, 10))[-1] == "cancelled"
-    assert told(await collect(run.events())) == ["queued", "running", "cancelled"]
+    seen = await asyncio.wait_for(live, 10)
+    later = await collect(run.events())
+    assert told(seen)[-1] == "cancelled"
+    assert told(later) == ["queued", "running", "cancelled"]
+
+    async def forgotten(*_: object, **__: object) -> list[RunEvent]:
+        return []
+
+    monkeypatch.setattr(backend.ledger, "list_events", forgotten)
+    for events in (seen, later, await collect(run.events())):
+        last = events[-1]
+        assert isinstance(last, StatusEvent)
+        assert last.rolled_back
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ class TestOutcome:
         with pytest.raises(kind, match="run-1"):
             self.run(status).outcome.raise_for_status()
 
+    def test_a_run_that_was_rolled_back_says_so(self) -> None:
+        """Its messages are gone, which who waits for it would not guess from `cancelled`."""
+        asked = self.run(CANCELLED).model_copy(update={"rollback_requested": True})
+        assert asked.outcome.rolled_back
+        with pytest.raises(RunCancelledError, match="rolled back"):
+            asked.outcome.raise_for_status()
+        failed = self.run(FAILED).model_copy(update={"rollback_requested": True})
+        assert not failed.outcome.rolled_back, "its messages could not be removed"
+        assert not self.run(CANCELLED).outcome.rolled_back
+
     @pytest.mark.parametrize("status", [QUEUED, RUNNING])
     def test_an_ending_is_final(self, status: RunStatus) -> None:
         """A worker cannot finish a run into a status that goes on."""

@@ -186,15 +186,17 @@ async def test_a_run_that_is_stopped_makes_room_at_once(
     assert model_server.stats().broken_histories == 0
 
 
-@pytest.mark.parametrize("policy", INTERRUPTING)
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "policy"),
+    [(signal.SIGKILL, BusyPolicy.INTERRUPT), (signal.SIGSTOP, BusyPolicy.ROLLBACK)],
+)
 async def test_a_run_whose_worker_is_gone_is_stopped_by_another(
     client: AsyncAgentClient,
     model_server: ModelServer,
     celery_worker_cluster: CeleryWorkerCluster,
     traces: Path,
-    policy: BusyPolicy,
     number: signal.Signals,
+    policy: BusyPolicy,
 ) -> None:
     """Frozen or killed, it holds the conversation no longer than its lease; and when a frozen one
     comes back, it changes nothing."""

@@ -114,7 +114,11 @@ class LocalWorker:
         return self.process.log()
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        self.process.send(_number(signal))
+        number = _number(signal)
+        if number is signals.SIGKILL:
+            self.process.kill()  # and waits, or whoever asks for its status might find it running
+        else:
+            self.process.send(number)
 
     def restart(self, timeout: float = 10) -> None:
         self.process.terminate()

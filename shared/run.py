@@ -59,9 +59,13 @@ class BusyPolicy(StrEnum):
     REJECT = "reject"
     """Raise `ConversationBusyError`; nothing is stored."""
     INTERRUPT = "interrupt"
-    """Cancel the active run, keep what it wrote, then go first."""
+    """Cancel the active run, keep what it wrote, then go first.
+
+    An earlier run that waits to interrupt is cancelled, too: the last one wins. Runs that only wait
+    keep their places.
+    """
     ROLLBACK = "rollback"
-    """Cancel the active run, remove what it wrote, then go first."""
+    """As interrupt, and remove what the active run wrote."""
 
 
 class CancelResult(StrEnum):
@@ -70,9 +74,13 @@ class CancelResult(StrEnum):
     CANCELLED = "cancelled"
     """The run was waiting and is cancelled now."""
     REQUESTED = "requested"
-    """The run is being executed; its worker was told to stop."""
+    """The run has started; its worker, or the next one to take it, was told to stop it.
+
+    It may still end `completed` or `failed`, if that happened before its worker heard of this. How
+    it ended says `result`.
+    """
     ALREADY_REQUESTED = "already_requested"
-    """Somebody cancelled it before; its worker is stopping it."""
+    """As `requested`; somebody else was first."""
     ALREADY_ENDED = "already_ended"
     """It had its outcome already; nothing changed."""
 

@@ -252,6 +252,9 @@ class MemoryRunLedger:
     def _stand_in_line(self, run: Run, line: WaitingLine) -> str | None:
         """Let a new run wait for its conversation. Returns the run that it interrupts, if any."""
         active, interrupts = line.active, run.on_busy in _INTERRUPTING
+        for overtaken in line.interrupters if interrupts else ():
+            # It never started either, and would only be stopped when it does.
+            self._stop(self._runs[overtaken], rollback=False)
         # In line before the active run is stopped, or one that waits already would be next.
         line.join(run.id, interrupts=interrupts)
         if active is None:

@@ -74,7 +74,7 @@ class RunLedger(Protocol):
 
     - *One state change, one atomic step*; only those of `shared.run.TRANSITIONS` happen.
     - *One active run a conversation*: of the runs of a conversation at most one is ready or
-      running; the others wait in the order of their submits, those that interrupt before those
+      running; the others wait in the order of their submits, one that interrupts before those
       that do not. A run that is handed over or reclaimed stays the active one.
     - *One lease a run*: of any number of concurrent `lease` calls one succeeds. Each success has a
       fencing token greater than all before it in that conversation, those included that a store
@@ -117,7 +117,9 @@ class RunLedger(Protocol):
 
         While another run holds the conversation, `on_busy` decides. Interrupting or rolling back
         cancels an active run that never started at once; one that started is asked to stop, as by
-        `cancel`, and the new run waits for its end.
+        `cancel`, and the new run waits for its end. A run that waits for such an end is overtaken:
+        it is cancelled, as it would be if it had become active in time. So the last one to
+        interrupt is the next one to go, and those that only wait keep their places behind it.
 
         Raises:
             InvalidIdError: The run's id names another partition than its conversation lies in.

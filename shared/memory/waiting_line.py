@@ -16,6 +16,11 @@ class WaitingLine:
     _interrupting: deque[str] = field(default_factory=deque)
     _waiting: deque[str] = field(default_factory=deque)
 
+    @property
+    def interrupters(self) -> tuple[str, ...]:
+        """Those that wait for the active run to be stopped, in front of all others."""
+        return tuple(self._interrupting)
+
     def join(self, run_id: str, *, interrupts: bool) -> None:
         """Stand in line: active at once where nobody is, else behind all of the same kind."""
         if self.active is None:

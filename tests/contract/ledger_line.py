@@ -7,6 +7,7 @@ import pytest
 
 from shared.backend import Backend
 from shared.errors import ConversationBusyError, RollbackRequestedError, UnknownRunError
+from shared.event import StatusEvent
 from shared.ledger.protocol import RunLedger, WakeUp
 from shared.run import BusyPolicy, CancelResult, Ending, RunStatus
 from tests.contract.values import (
@@ -198,14 +199,28 @@ class InterruptContract:
         assert (await ledger.get(lease.run.id)).status is RunStatus.CANCELLED
         assert await run_all(ledger, wake_up) == [waiting]
 
-    async def test_interrupting_runs_keep_their_order(self, ledger: RunLedger) -> None:
-        """The one submitted first goes first, and all of them before those that only wait."""
+    @pytest.mark.parametrize("policy", INTERRUPTING)
+    async def test_the_last_one_to_interrupt_wins(
+        self, ledger: RunLedger, policy: BusyPolicy
+    ) -> None:
+        """Those that waited to interrupt are cancelled; those that only wait keep their places."""
         name = conversation_name()
         lease = await lease_new(ledger, name)
         ids = await submit_all(ledger, name, ["enqueue", "interrupt", "enqueue", "rollback"])
+        last = await ledger.submit(new_run(name, on_busy=policy))
+        assert (last.is_ready, last.interrupted) == (False, lease.run.id)
+        for overtaken in (ids[1], ids[3]):
+            run = await ledger.get(overtaken)
+            assert (run.status, run.attempts) == (RunStatus.CANCELLED, 0)
+            assert run.finished_at is not None
+            assert not run.is_rolled_back
+            events = await ledger.list_events(overtaken)
+            assert [each.status for each in events if isinstance(each, StatusEvent)] == [
+                RunStatus.QUEUED,
+                RunStatus.CANCELLED,
+            ]
         wake_up = await ledger.finish(lease, CANCELLED, is_rolled_back=True)
-        executed = await run_all(ledger, wake_up)
-        assert executed == [ids[1], ids[3], ids[0], ids[2]]
+        assert await run_all(ledger, wake_up) == [last.run.id, ids[0], ids[2]]
 
     async def test_a_rollback_of_an_interrupted_run_rolls_back(self, ledger: RunLedger) -> None:
         """Asked to stop first and to roll back later: both hold."""

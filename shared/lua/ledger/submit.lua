@@ -70,7 +70,13 @@ if not active then
 elseif policy == 'enqueue' then
   redis.call('RPUSH', tag .. ':waiting:' .. history, id)
 else
-  redis.call('RPUSH', tag .. ':interrupting:' .. history, id)
+  -- Those that wait to interrupt never started either, and would only be stopped when they do.
+  local interrupting = tag .. ':interrupting:' .. history
+  for _, overtaken in ipairs(redis.call('LRANGE', interrupting, 0, -1)) do
+    take_from_line(tag, overtaken)
+    end_run(tag, overtaken, 'cancelled', '{"status":"cancelled"}', now, ttls)
+  end
+  redis.call('RPUSH', interrupting, id)
   interrupted = active
   local state = redis.call('HMGET', run_key(tag, active), 'status', 'attempts')
   if state[1] == 'queued' and state[2] == '0' then

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         UnknownAgentError,
         UnknownRunError,
     )
-    from shared.event import DeltaEvent, MessageEvent, RunEvent, StatusEvent
+    from shared.event import DeltaEvent, MessageEvent, RemovedEvent, RunEvent, StatusEvent
     from shared.message import (
         DataPart,
         MediaPart,
@@ -102,6 +102,7 @@ _HOMES: Final = {
     "shared.event": (
         "DeltaEvent",
         "MessageEvent",
+        "RemovedEvent",
         "RunEvent",
         "StatusEvent",
     ),
@@ -160,6 +161,7 @@ __all__ = [
     "NotDistributedError",
     "Outcome",
     "PayloadTooLargeError",
+    "RemovedEvent",
     "RequestError",
     "ResultTimeoutError",
     "Role",

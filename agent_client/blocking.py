@@ -147,6 +147,7 @@ class AgentClient(_Face[AsyncAgentClient]):
     runs = _blocking(AsyncAgentClient.runs)
     history = _blocking(AsyncAgentClient.history)
     watch_conversation = _iterating(AsyncAgentClient.watch_conversation)
+    watch_changes = _iterating(AsyncAgentClient.watch_changes)
     conversations = _blocking(AsyncAgentClient.conversations)
     workers = _blocking(AsyncAgentClient.workers)
     agents = _blocking(AsyncAgentClient.agents)

@@ -12,11 +12,12 @@ from agent_client.handle import AsyncRun
 from agent_client.request import build_options, build_run
 from agent_client.roster import Roster, served_agents
 from agent_client.session import Session
-from agent_client.watching import watch_conversation
+from agent_client.watching import watch_changes, watch_conversation
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import BrokerUnavailableError
+from shared.event import RemovedEvent
 from shared.identifier import check_id, partition_of_run
 from shared.ledger.protocol import Submission, WakeUp
 from shared.message import ContentPart, Message, Role
@@ -237,13 +238,29 @@ class AsyncAgentClient:
     ) -> AsyncGenerator[Message, None]:
         """All messages of a conversation, whatever run writes them, from its beginning or a cursor.
 
-        Each comes as soon as it is stored, once and in order. It never ends by itself.
+        Each comes as soon as it is stored, once and in order. It never ends by itself. It does not
+        say when messages that it gave are removed; `watch_changes` does.
 
         Raises:
             InvalidCursorError: `after` is not the cursor of a message.
         """
         check_id(conversation_id, "conversation id")
         return watch_conversation(self._session, conversation_id, after=after)
+
+    def watch_changes(
+        self, conversation_id: str, after: str | None = None
+    ) -> AsyncGenerator[Message | RemovedEvent, None]:
+        """As `watch_conversation`; a `RemovedEvent` says that messages that came before are gone.
+
+        It comes when a run was rolled back or the conversation cleared, before whatever follows,
+        and to who resumes behind a message that is gone. For whoever shows a conversation: take
+        the run's messages away, or read the history again where it names no run.
+
+        Raises:
+            InvalidCursorError: `after` is not the cursor of a message.
+        """
+        check_id(conversation_id, "conversation id")
+        return watch_changes(self._session, conversation_id, after=after)
 
     async def conversations(self, *, limit: int = 50) -> list[str]:
         """Ids of conversations that had a run, the one with the newest run first."""

@@ -13,15 +13,15 @@ their context managers at once and in any order, and each would complain about t
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Self, TypeVar
 
 from agent_client.session import Session
-from shared.errors import StoreUnavailableError
-from shared.event import DeltaEvent, StatusEvent
+from shared.errors import StoreUnavailableError, UnknownRunError
+from shared.event import DeltaEvent, RemovedEvent, StatusEvent
 from shared.message import Message
 from shared.notification.protocol import Subscription
 from shared.run import Run
@@ -51,28 +51,80 @@ async def watch_end(session: Session, run_id: str) -> Run:
         return await anext(ended)
 
 
-def watch_conversation(
+def watch_changes(
     session: Session, conversation_id: str, *, after: str | None
-) -> AsyncGenerator[Message, None]:
-    """Messages of a conversation behind `after`, for ever; see `AsyncAgentClient`."""
-    cursor = after
+) -> AsyncGenerator[Message | RemovedEvent, None]:
+    """Messages of a conversation behind `after`, for ever, and what was removed of them."""
+    place = _Place(session, conversation_id, cursor=after)
     patience = Patience(session)
     store = session.backend.conversations
 
-    async def once() -> AsyncGenerator[Message, None]:
-        nonlocal cursor
+    async def once() -> AsyncGenerator[Message | RemovedEvent, None]:
         async with aclosing(AsyncExitStack()) as stack:
             subscription = await stack.enter_async_context(
                 store.notifications.subscribe(store.topic(conversation_id))
             )
             while True:
-                for message in await store.list_messages(conversation_id, after=cursor):
-                    cursor = message.cursor
+                messages = await store.list_messages(conversation_id, after=place.cursor)
+                if (removed := await place.find_removed(messages)) is not None:
+                    yield removed
+                for message in messages:
+                    place.move(message)
                     yield message
                 patience.reset()
                 await subscription.wait(RECHECK_S)
 
     return persistently(patience, once)
+
+
+async def watch_conversation(
+    session: Session, conversation_id: str, *, after: str | None
+) -> AsyncGenerator[Message, None]:
+    """Messages of a conversation behind `after`, for ever; see `AsyncAgentClient`."""
+    async with aclosing(watch_changes(session, conversation_id, after=after)) as changes:
+        async for change in changes:
+            if isinstance(change, Message):
+                yield change
+
+
+class _Place:
+    """How far the watcher of a conversation has come, and whether that is still there.
+
+    What a run wrote is removed while it holds the conversation, so it is the end of what was seen:
+    where the last message seen is there, all of them are.
+    """
+
+    def __init__(self, session: Session, conversation_id: str, *, cursor: str | None) -> None:
+        self.cursor = cursor
+        self._backend = session.backend
+        self._conversation_id = conversation_id
+        self._run_id: str | None = None
+        self._is_settled = cursor is None
+        """Nothing was seen since the last removal was told."""
+
+    def move(self, message: Message) -> None:
+        self.cursor, self._run_id = message.cursor, message.run_id
+        self._is_settled = False
+
+    async def find_removed(self, following: Sequence[Message]) -> RemovedEvent | None:
+        """What to tell before the messages that follow."""
+        if self._is_settled or self.cursor is None:
+            return None
+        if following and following[0].run_id is not None and following[0].run_id == self._run_id:
+            return None
+        if await self._backend.conversations.has_message(self._conversation_id, self.cursor):
+            return None
+        is_rolled_back = await self._is_rolled_back()
+        self._is_settled = True
+        return RemovedEvent(run_id=self._run_id if is_rolled_back else None)
+
+    async def _is_rolled_back(self) -> bool:
+        if self._run_id is None:
+            return False
+        try:
+            return (await self._backend.ledger.get(self._run_id)).rollback_requested
+        except UnknownRunError:
+            return False
 
 
 async def _messages(view: "RunView") -> AsyncGenerator[Message, None]:

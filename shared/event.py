@@ -51,6 +51,20 @@ class MessageEvent(_Event):
     message: Message
 
 
+class RemovedEvent(BaseModel):
+    """Messages of a conversation that its watcher has seen are gone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: Literal["removed"] = "removed"
+    run_id: str | None = None
+    """The run that was rolled back: all of its messages are gone, and no others.
+
+    None: read the history again. The conversation was cleared, or the watch was resumed behind a
+    message that was removed since.
+    """
+
+
 StoredEvent = Annotated[StatusEvent | DeltaEvent, Field(discriminator="type")]
 RunEvent = StatusEvent | DeltaEvent | MessageEvent
 

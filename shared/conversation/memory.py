@@ -150,6 +150,10 @@ class MemoryConversationStore:
         newest_first = list(islice(self._decode(conversation_id, reversed(found)), limit))
         return newest_first[::-1]
 
+    async def has_message(self, conversation_id: str, cursor: str) -> bool:
+        number = parse_cursor(cursor)
+        return any(entry.number == number for entry in self._entries(conversation_id))
+
     async def retract(self, conversation_id: str, writer: Writer) -> int:
         log = self._open(conversation_id)
         log.admit(writer)

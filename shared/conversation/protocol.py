@@ -113,6 +113,15 @@ class ConversationStore(Protocol):
         """
         ...
 
+    async def has_message(self, conversation_id: str, cursor: str) -> bool:
+        """Whether the message with this cursor is still there: not retracted, cleared or expired.
+
+        Raises:
+            InvalidCursorError: A cursor that this store did not hand out.
+            StoreUnavailableError: No answer.
+        """
+        ...
+
     async def retract(self, conversation_id: str, writer: Writer) -> int:
         """Remove everything that the writer's run wrote; return how many messages that were.
 

@@ -129,6 +129,15 @@ class RedisConversationStore:
             del found[limit:]
         return found[::-1] if newest_first else found
 
+    async def has_message(self, conversation_id: str, cursor: str) -> bool:
+        """Whether a message is still there; see `ConversationStore.has_message`."""
+        lower_bound(cursor)  # refuses what is no cursor
+        with translated_errors():
+            found: Any = await self._client.xrange(
+                self._keys.messages(conversation_id), cursor, cursor, count=1
+            )
+        return bool(found)
+
     async def retract(self, conversation_id: str, writer: Writer) -> int:
         """Remove what a run wrote; see `ConversationStore.retract`."""
         answer = await self._retract(

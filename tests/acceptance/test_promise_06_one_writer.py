@@ -21,6 +21,7 @@ from agent_client import (
     ConversationBusyError,
     Message,
     MessageEvent,
+    RemovedEvent,
     RunStatus,
     StatusEvent,
     ToolOutcome,
@@ -276,11 +277,16 @@ async def test_a_rollback_is_one_step_for_every_reader(
 
 
 async def test_watchers_are_told_of_a_rollback(client: AsyncAgentClient, traces: Path) -> None:
-    """Who watches the run, who asks for its outcome, and who comes when it is over."""
+    """Who watches the run or its conversation, who asks for the outcome, and who comes later."""
     first = await client.submit("script", play([("wait", "gate")]), conversation_id="told")
     waiting = asyncio.create_task(first.result(timeout_s=RESULT_S))
     messages, events = first.watch(), first.events()
+    changes = client.watch_changes("told")
     async with asyncio.timeout(RESULT_S):
+        assert [getattr(await anext(changes), "role", None) for _ in range(2)] == [
+            "user",
+            "assistant",
+        ]
         assert [(await anext(messages)).role for _ in range(2)] == ["user", "assistant"]
         while (
             not isinstance(seen := await anext(events), MessageEvent) or seen.message.position < 1
@@ -290,6 +296,7 @@ async def test_watchers_are_told_of_a_rollback(client: AsyncAgentClient, traces:
     second = await client.submit("script", play(), conversation_id="told", on_busy="rollback")
     async with asyncio.timeout(RESULT_S):
         assert await _collect(messages) == [], "the watch ends, and nothing more comes"
+        assert await anext(changes) == RemovedEvent(run_id=first.id)
         end = (await _collect(events))[-1]
         outcome = await waiting
     assert isinstance(end, StatusEvent)
@@ -298,10 +305,31 @@ async def test_watchers_are_told_of_a_rollback(client: AsyncAgentClient, traces:
     assert await first.history() == []
     assert (await second.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     assert await _collect(first.watch()) == []
+    await changes.aclose()
     later = await _collect(first.events())
     assert isinstance(later[-1], StatusEvent)
     assert later[-1].rolled_back
     assert not any(isinstance(each, MessageEvent) for each in later)
+
+
+async def test_the_last_one_to_interrupt_wins(
+    client: AsyncAgentClient, model_server: ModelServer, traces: Path
+) -> None:
+    """While the active run takes its time to stop, one interrupts and then another: the first of
+    them would only have been stopped as soon as it began."""
+    metadata = scene(model_server, calling([("defy", "late")]))
+    first = await client.submit("chat", "first", conversation_id="hasty", metadata=metadata)
+    await wait_traced(traces, "start", "late")
+    polite = await client.submit(
+        "chat", "polite", conversation_id="hasty", metadata=scene(model_server, "echo")
+    )
+    overtaken = await _submit_instead(client, "hasty", model_server, BusyPolicy.INTERRUPT)
+    last = await _submit_instead(client, "hasty", model_server, BusyPolicy.INTERRUPT)
+    assert await overtaken.status() is RunStatus.CANCELLED
+    assert await last.output(timeout_s=PROMPT_S) == "instead"
+    assert await polite.output(timeout_s=RESULT_S) == "polite"
+    assert _writers(await client.history("hasty")) == [first.id, last.id, polite.id]
+    permit(traces, "late")
 
 
 async def test_many_that_interrupt_at_once_leave_one_that_goes_on(

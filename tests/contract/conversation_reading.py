@@ -198,6 +198,27 @@ class ConversationReadingContract:
         assert texts(await store.list_messages(name)) == ["a", "b", "c"]
         assert texts(await store.list_messages(name, run_id=run_id)) == ["c"]
 
+    async def test_a_message_is_there_until_it_is_removed(self, store: ConversationStore) -> None:
+        """Whoever has seen it can ask; a retract takes one run's messages away, a clear all."""
+        name, first, second = conversation_name(), run_name(), run_name()
+        await store.append(name, messages(first, [0]), writer=Writer(first, 1))
+        await store.append(name, messages(second, [0, 1]), writer=Writer(second, 2))
+        cursors = [each.cursor or "" for each in await store.list_messages(name)]
+
+        async def are_there() -> list[bool]:
+            return [await store.has_message(name, cursor) for cursor in cursors]
+
+        assert await are_there() == [True, True, True]
+        assert not await store.has_message(conversation_name(), cursors[0])
+        await store.retract(name, Writer(second, 2))
+        assert await are_there() == [True, False, False]
+        await store.append(name, messages(second, [0]), writer=Writer(second, 2))
+        assert await are_there() == [True, False, False], "a new message has a new cursor"
+        await store.clear(name)
+        assert await are_there() == [False, False, False]
+        with pytest.raises(InvalidCursorError):
+            await store.has_message(name, "nonsense")
+
     async def test_a_watcher_hears_of_every_kind_of_change(
         self, store: ConversationStore, elsewhere: Backend
     ) -> None:

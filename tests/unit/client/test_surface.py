@@ -38,6 +38,7 @@ PUBLIC = [
     "NotDistributedError",
     "Outcome",
     "PayloadTooLargeError",
+    "RemovedEvent",
     "RequestError",
     "ResultTimeoutError",
     "Role",

@@ -1,16 +1,20 @@
 """Watching messages: everything, once, in order, at once, across outages, until the end."""
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
 
 import pytest
 
-from agent_client import AsyncAgentClient, AsyncRun, Message
+from agent_client import AsyncAgentClient, AsyncRun, Message, RemovedEvent
 from shared.backend import Backend
 from shared.errors import InvalidCursorError, UnknownRunError
 from shared.identifier import new_run_id
 from tests.unit.client.puppet import AGENT, Puppet
 from tests.unit.client.watcher import Watcher, count_calls, is_subscribed, subscriptions, texts_of
 from tests.waiting import eventually
+
+Value = TypeVar("Value")
 
 
 async def test_each_message_is_seen_when_it_is_stored(run: AsyncRun, puppet: Puppet) -> None:
@@ -167,6 +171,64 @@ async def test_a_conversation_is_watched_over_all_its_runs(
     await resumed.sees("answer", "more", "answer")
     for each in (watcher, resumed):
         await each.stop()
+
+
+async def test_who_shows_a_conversation_is_told_of_a_rollback(
+    client: AsyncAgentClient, run: AsyncRun, puppet: Puppet
+) -> None:
+    """Before what comes instead, and which run it was; also when nobody was watching just then."""
+    await puppet.take(run.id)
+    await puppet.finish(run.id)
+    second = await client.submit(AGENT, "wrong", conversation_id="web:ada")
+    await puppet.take(second.id)
+    await puppet.say(second.id, "oops")
+    changes = client.watch_changes("web:ada")
+    seen = [await next_of(changes) for _ in range(3)]
+    assert [each.text for each in seen if isinstance(each, Message)] == ["hello", "wrong", "oops"]
+    third = await client.submit(AGENT, "right", conversation_id="web:ada", on_busy="rollback")
+    await puppet.roll_back(second.id)
+    assert await next_of(changes) == RemovedEvent(run_id=second.id)
+    await puppet.take(third.id)
+    following = await next_of(changes)
+    assert isinstance(following, Message)
+    assert following.text == "right"
+    resumed = client.watch_changes("web:ada", after=cursor_of(seen[-1]))
+    assert await next_of(resumed) == RemovedEvent(run_id=None)
+    assert await next_of(resumed) == following
+    undisturbed = client.watch_changes("web:ada", after=cursor_of(seen[0]))
+    assert await next_of(undisturbed) == following
+    plain = client.watch_conversation("web:ada", after=cursor_of(seen[-1]))
+    assert await next_of(plain) == following
+    for each in (changes, resumed, undisturbed, plain):
+        await each.aclose()
+
+
+async def test_who_shows_a_conversation_is_told_of_a_clear(
+    client: AsyncAgentClient, run: AsyncRun, puppet: Puppet
+) -> None:
+    """Everything is gone, which names no run; and that is told once."""
+    await puppet.take(run.id)
+    changes = client.watch_changes("web:ada")
+    await next_of(changes)
+    await client.clear("web:ada")
+    assert await next_of(changes) == RemovedEvent(run_id=None)
+    await puppet.say(run.id, "still here")
+    following = await next_of(changes)
+    assert isinstance(following, Message)
+    assert following.text == "still here"
+    await changes.aclose()
+
+
+async def next_of(changes: AsyncGenerator[Value, None]) -> Value:
+    """What comes next, which does come."""
+    async with asyncio.timeout(10):
+        return await anext(changes)
+
+
+def cursor_of(change: Message | RemovedEvent) -> str | None:
+    """The cursor of a change that is a message."""
+    assert isinstance(change, Message)
+    return change.cursor
 
 
 async def test_a_thousand_watchers_all_see_everything(

@@ -96,7 +96,14 @@ class AsyncRun:
         return (await self.result(timeout_s)).raise_for_status().output
 
     async def cancel(self) -> CancelResult:
-        """Stop the run: at once if it waits, else as soon as its worker has tidied its history.
+        """Stop the run; what this returns says what was found.
+
+        A run that never started is `cancelled` when this returns, worker or not. One that started
+        is stopped by its worker, within a second: a model call and async tools are cancelled, sync
+        tools left behind, and what they give later is not stored. If that worker is gone, the next
+        one does it once the lease is over. Then the calls without a result get one that says so,
+        and the run ends; usually `cancelled`, but as it is where the end came first: see `result`.
+        Runs that a tool submitted by itself go on.
 
         Repeating it is safe.
         """

@@ -91,7 +91,7 @@ class _Place:
     """How far the watcher of a conversation has come, and whether that is still there.
 
     What a run wrote is removed while it holds the conversation, so it is the end of what was seen:
-    where the last message seen is there, all of them are.
+    where the last message seen is there, all of them are (unless it was imported meanwhile).
     """
 
     def __init__(self, session: Session, conversation_id: str, *, cursor: str | None) -> None:

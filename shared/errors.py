@@ -70,7 +70,15 @@ class NoWorkerError(RequestError):
 
 
 class ConversationBusyError(RequestError):
-    """Another run holds the conversation and the caller chose `on_busy="reject"`."""
+    """Another run holds the conversation and the caller chose `on_busy="reject"`.
+
+    Attributes:
+        run_id: That run, to be watched or cancelled.
+    """
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class IdempotencyConflictError(RequestError):

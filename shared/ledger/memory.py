@@ -99,7 +99,8 @@ class MemoryRunLedger:
         if line.active is not None and new.on_busy is BusyPolicy.REJECT:
             raise ConversationBusyError(
                 f"Run {line.active} holds conversation {new.conversation_id}; wait for its end, or "
-                "submit with another on_busy policy."
+                "submit with another on_busy policy.",
+                run_id=line.active,
             )
         run = self._runs.add(new)
         self._announce(run)

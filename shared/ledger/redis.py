@@ -91,7 +91,8 @@ class RedisRunLedger:
         if answer[0] == "busy":
             raise ConversationBusyError(
                 f"Run {answer[1]} holds conversation {new.conversation_id}; wait for it, or submit "
-                'with on_busy="enqueue", "interrupt" or "rollback".'
+                'with on_busy="enqueue", "interrupt" or "rollback".',
+                run_id=answer[1],
             )
         if answer[0] == "conflict":
             raise IdempotencyConflictError(

@@ -105,8 +105,9 @@ class WaitingContract:
         name = conversation_name()
         first = (await ledger.submit(new_run(name))).run
         refused = new_run(name, on_busy="reject", idempotency_key="k")
-        with pytest.raises(ConversationBusyError, match=first.id):
+        with pytest.raises(ConversationBusyError, match=first.id) as busy:
             await ledger.submit(refused)
+        assert busy.value.run_id == first.id
         lease = await take(ledger, first.id)
         with pytest.raises(ConversationBusyError):
             await ledger.submit(refused)

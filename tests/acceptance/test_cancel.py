@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ from tests.acceptance.conftest import (
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.model_server import ModelServer, create_app, status_model
 from tests.traces import permit
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 
@@ -110,15 +112,26 @@ async def test_an_answer_is_given_up_while_it_is_written(client: AsyncAgentClien
 
 @pytest.mark.parametrize("code", [429, 503])
 async def test_a_pause_before_the_next_try_is_given_up(client: AsyncAgentClient, code: int) -> None:
-    """A provider that is overloaded is not waited for, and not asked again."""
-    with ModelServer(create_app(retry_after_s=60, keep_requests=100)) as server:
-        metadata = scene(server, status_model(code, 1000, "pause"))
-        run = await client.submit("chat", "hello", conversation_id=f"{code}", metadata=metadata)
-        await asyncio.to_thread(server.wait_until, lambda stats: stats.errors > 0)
+    """A provider that is overloaded is not waited for, and not asked again: while another run has
+    several more tries, this one has none."""
+    with ModelServer(create_app(retry_after_s=1, keep_requests=100)) as server:
+
+        async def fail(nonce: str) -> AsyncRun:
+            metadata = scene(server, status_model(code, 1000, nonce))
+            return await client.submit("chat", "x", conversation_id=nonce, metadata=metadata)
+
+        async def has_tried(run: AsyncRun, times: int) -> bool:
+            return _tries(server, run) >= times
+
+        run = await fail(f"stopped-{code}")
+        await eventually(partial(has_tried, run, 1), timeout_s=RESULT_S)
         await _stop(run)
-        tries = server.stats().requests
-        await _check_usable(client, f"{code}", server)
-        assert server.stats().requests == tries + 1
+        tries = _tries(server, run)
+        other = await fail(f"other-{code}")
+        await eventually(partial(has_tried, other, tries + 2), timeout_s=RESULT_S)
+        assert _tries(server, run) == tries
+        await _stop(other)
+        await _check_usable(client, f"stopped-{code}", server)
 
 
 async def test_an_async_tool_is_cancelled(
@@ -306,6 +319,11 @@ async def _check_usable(client: AsyncAgentClient, name: str, server: ModelServer
 async def _complete(client: AsyncAgentClient, name: str, server: ModelServer) -> None:
     run = await client.submit("chat", "go on", conversation_id=name, metadata=scene(server, "echo"))
     assert await run.output(timeout_s=RESULT_S) == "go on"
+
+
+def _tries(server: ModelServer, run: AsyncRun) -> int:
+    """How often the model was asked for this run."""
+    return sum(request["user"].startswith(run.id) for request in server.requests())
 
 
 def _has_dropped(worker: WorkerNode, run_id: str) -> bool:

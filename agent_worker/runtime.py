@@ -115,8 +115,9 @@ class Runtime:
         """Execute a run, if it is for this worker to do.
 
         Waits while the worker is full: whoever rings feels the pressure. Returns True once the run
-        is leased and being executed, False when it was taken, is unknown or not served here, when
-        the store did not answer, and at once when the worker stops. A sweep finds what is left.
+        is leased and being executed, False when it was taken, is unknown, a suspect or not served
+        here, when the store did not answer, and at once when the worker stops. A sweep finds what
+        is left.
         """
         if self._holds(run_id) or not await self._capacity.acquire():
             return False
@@ -145,7 +146,7 @@ class Runtime:
     def _holds(self, run_id: str) -> bool:
         return run_id in self._active or run_id in self._leasing
 
-    async def _take(self, run_id: str) -> bool:
+    async def _take(self, run_id: str, *, takes_suspect: bool = False) -> bool:
         """Lease a run into the slot that the caller acquired; the slot is free again if that fails.
 
         The ledger gives a worker the lease that it has once more. So the run must not be held here,
@@ -154,7 +155,7 @@ class Runtime:
         lease: Lease | None = None
         try:
             if not self._is_stopping and not self._holds(run_id):
-                lease = await self._lease(run_id)
+                lease = await self._lease(run_id, takes_suspect=takes_suspect)
         finally:
             if lease is None:
                 self._capacity.release()
@@ -163,10 +164,12 @@ class Runtime:
         self._execute(lease)
         return True
 
-    async def _lease(self, run_id: str) -> Lease | None:
+    async def _lease(self, run_id: str, *, takes_suspect: bool) -> Lease | None:
         self._leasing.add(run_id)
         try:
-            return await self._ledger.lease(run_id, self.worker_id, agents=self._agents.keys())
+            return await self._ledger.lease(
+                run_id, self.worker_id, agents=self._agents.keys(), takes_suspect=takes_suspect
+            )
         except CorruptEntryError as error:
             # Sweeps come upon it again and again; the runs behind it must not wait for it.
             log.error("entry.unreadable", for_run=run_id, error=type(error).__name__)
@@ -256,7 +259,20 @@ class Runtime:
         for run_id in (*unattended, *found.overdue):
             if self._capacity.try_acquire():
                 await self._take(run_id)
+        await self._take_suspect(found.suspects)
         await self._ring(found.reclaimed)
+
+    async def _take_suspect(self, suspects: Sequence[str]) -> None:
+        """Take one run that may be what its workers died of, unless there is one in here already.
+
+        All runs of a worker crash with the one that kills it. Together again they would crash
+        together again; one by one, the next death is that of the culprit.
+        """
+        for run_id in suspects:
+            if any(active.executor.is_suspect for active in self._active.values()):
+                return
+            if self._capacity.try_acquire():
+                await self._take(run_id, takes_suspect=True)
 
     def _drop_lost(self, before: Mapping[str, _Active], found: Sweep) -> None:
         """Drop runs that were leased when the sweep was asked for and are not in its answer."""

@@ -92,6 +92,11 @@ class WorkerProcess:
         """Whether the process exists."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs and has said that it takes runs."""
+        return self.is_running and READY_EVENT in self.log(since_start=True)
+
     def log(self, *, since_start: bool = False) -> str:
         """What it has logged, of all its starts or of the last one."""
         with self.log_path.open("rb") as log:

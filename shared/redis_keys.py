@@ -13,6 +13,7 @@ end, so that no id can name another one's key.
     {p:3}:conversations            zset    for ever                  conversation ids by last run
     {p:3}:status:<status>          zset    pruned after run_ttl_s    run ids by time of creation
     {p:3}:ready:<agent>            zset    while runs are ready      run ids by when overdue
+    {p:3}:suspects:<agent>         zset    while runs are ready      suspects, the same way
     {p:3}:leases:<worker id>       zset    while leases exist        run ids by time of the lease
     {p:3}:holders                  set     while leases exist        workers that hold leases here
     {p:3}:cancelling               set     while runs are stopping   run ids asked to stop

@@ -144,6 +144,11 @@ class Run(NewRun):
     """How often a worker took it: 1 for a run that nothing happened to."""
     crashes: int = 0
     """How often its worker died."""
+    strikes: int = 0
+    """How often, since it last stored a message: it may be what they die of."""
+    is_suspect: bool = False
+    """One more strike would fail it. A worker executes one such run at a time, until it stores a
+    message, so that no two of them are blamed for one death."""
     cancel_requested: bool = False
     rollback_requested: bool = False
     """Its messages are removed when it stops."""

@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         description="A ready run that no wake-up reached after so long is picked up by a sweep.",
     )
     max_crashes: int = Field(
-        default=3, ge=1, description="A run whose worker died this often is failed."
+        default=3,
+        ge=1,
+        description="A run whose worker died this often, no message stored in between, is failed.",
     )
 
     concurrency: int = Field(default=200, ge=1, description="Runs in flight in a worker process.")

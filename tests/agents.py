@@ -9,14 +9,16 @@ tested, so that executions can be counted from outside.
 import asyncio
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from agent_worker import serve, tool_context
+from agent_worker import run_info, serve, tool_context
 from tests.traces import FOLDER
 
 POLL_S = 0.01
@@ -35,12 +37,26 @@ def _trace(event: str, name: str) -> None:
         "attempt": tool_context().run.attempt,
         "pid": os.getpid(),
     }
-    with (_folder() / "executions.jsonl").open("a") as log:
+    _write("executions.jsonl", entry)
+
+
+def _trace_model_call(played: int) -> None:
+    run = run_info()
+    entry = {"round": played, "run": run.run_id, "attempt": run.attempt, "pid": os.getpid()}
+    _write("model_calls.jsonl", entry)
+
+
+def _write(name: str, entry: dict[str, Any]) -> None:
+    with (_folder() / name).open("a") as log:
         log.write(json.dumps(entry) + "\n")
 
 
+def _is_permitted(*names: str) -> bool:
+    return any((_folder() / f"{name}.permitted").exists() for name in names)
+
+
 async def _permission(*names: str) -> None:
-    while not any((_folder() / f"{name}.permitted").exists() for name in names):  # noqa: ASYNC110
+    while not _is_permitted(*names):  # noqa: ASYNC110
         await asyncio.sleep(POLL_S)  # another process gives it
 
 
@@ -53,6 +69,7 @@ async def _play(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
             if isinstance(part, UserPromptPart):
                 script, played = json.loads(str(part.content)), 0
         played += isinstance(message, ModelResponse)
+    _trace_model_call(played)
     if played >= len(script):
         return ModelResponse(parts=[TextPart("done")])
     for name, argument in script[played]:
@@ -82,9 +99,24 @@ async def note(name: str) -> str:
 async def wait(name: str) -> str:
     """End when somebody permits it, or permits this attempt of the run to do it."""
     _trace("start", name)
-    await _permission(name, f"{name}.{tool_context().run.attempt}")
+    try:
+        await _permission(name, f"{name}.{tool_context().run.attempt}")
+    except asyncio.CancelledError:
+        _trace("cancel", name)
+        raise
     _trace("end", name)
     return f"waited for {name}"
+
+
+@_agent.tool_plain
+async def block(name: str) -> str:
+    """Hold up the whole event loop, as no tool should, until somebody permits it to end."""
+    _trace("start", name)
+    attempt = tool_context().run.attempt
+    while not _is_permitted(name, f"{name}.{attempt}"):
+        time.sleep(POLL_S)  # noqa: ASYNC251  this is what it is for
+    _trace("end", name)
+    return f"blocked for {name}"
 
 
 @_agent.tool_plain

@@ -1,7 +1,7 @@
 """The drive: an engine at work, each message of it stored before it goes on."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ class Drive:
     A message that the engine has yielded is in the transcript, whatever happens next, and where
     `saves_each` is set it is stored before the engine goes on. A write that is cut off by a stop
     is in doubt: who ends the run, or hands it over, flushes the transcript once more.
+    `on_progress` is awaited when the first message is stored.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Drive:
         deltas: DeltaStream,
         *,
         saves_each: bool,
+        on_progress: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._engine = engine
         self._request = request
         self._transcript = transcript
         self._deltas = deltas
         self._saves_each = saves_each
+        self._on_progress = on_progress
         self._is_leaving = False
         self._is_halted = False
         self._ending: Ending | None = None
@@ -136,6 +139,12 @@ class Drive:
         await self._deltas.flush()  # a reader sees the pieces before the whole
         if self._saves_each:
             await self._transcript.flush()
+            await self._tell_progress()
+
+    async def _tell_progress(self) -> None:
+        if self._on_progress is not None:
+            await self._on_progress()
+            self._on_progress = None
 
     async def _halt(self, engine: asyncio.Task[None]) -> None:
         if engine.done():

@@ -84,6 +84,11 @@ class Executor:
         """The token of the lease; a later lease of the same run has a greater one."""
         return self._lease.fencing_token
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the run may be what its workers died of. Ends when it stores a message."""
+        return self._run.is_suspect
+
     # An engine is all that can be stopped. Once it has ended, the three have no effect.
 
     def cancel(self) -> None:
@@ -141,7 +146,7 @@ class Executor:
             self._transcript.add(user_draft(self._run.input))
         if (error := recorded_error(claim.own)) is not None:
             return Ending(status=RunStatus.FAILED, error=error)
-        if self._run.crashes >= self._settings.max_crashes:
+        if self._run.strikes >= self._settings.max_crashes:
             return self._worker_lost()
         if self._bounds.save_on_iteration:
             await self._transcript.flush()
@@ -167,10 +172,20 @@ class Executor:
         )
         deltas = DeltaStream(self._ledger, self._lease)
         saves_each = self._bounds.save_on_iteration
-        self._drive = Drive(self._engine, request, transcript, deltas, saves_each=saves_each)
+        self._drive = Drive(
+            self._engine,
+            request,
+            transcript,
+            deltas,
+            saves_each=saves_each,
+            on_progress=self._clear_strikes if self._run.strikes else None,
+        )
         if self._stop is not None:
             self._drive.stop(self._stop)
         return await self._drive.run(self._bounds.time_limit_s)
+
+    async def _clear_strikes(self) -> None:
+        self._run = await insist(partial(self._ledger.clear_strikes, self._lease))
 
     async def _give_back(self) -> None:
         if self._bounds.save_on_iteration and self._transcript is not None:
@@ -249,9 +264,10 @@ class Executor:
     def _worker_lost(self) -> Ending:
         return failed(
             "worker_lost",
-            f"{self._run.crashes} workers died while they executed this run, and "
-            f"AGENTS_MAX_CRASHES is {self._settings.max_crashes}. Look in their logs for what the "
-            "run did last.",
+            f"{self._run.strikes} workers died one after the other at this point of the run, and "
+            f"AGENTS_MAX_CRASHES is {self._settings.max_crashes}. Look into their logs, and at the "
+            "last messages: a tool that takes too much memory, or holds up the event loop for "
+            "longer than AGENTS_LEASE_S, does that.",
         )
 
     def _run_info(self) -> RunInfo:

@@ -34,6 +34,8 @@ from shared.run import (
 )
 from shared.settings import Settings
 
+_NAMED_SUSPECTS: Final = 16
+"""How many a sweep names; a worker takes one."""
 _INTERRUPTING: Final = frozenset({BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
 
 
@@ -69,6 +71,7 @@ class MemoryRunLedger:
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
         self._beats: dict[str, _Beat] = {}
         self._events = EventLog(settings.event_ttl_s, clock)
+        self._strikes_of_suspect = settings.max_crashes - 1
 
     @property
     def is_distributed(self) -> bool:
@@ -144,7 +147,14 @@ class MemoryRunLedger:
     async def list_conversations(self, *, limit: int = 50) -> list[str]:
         return list(islice(self._runs.conversations(), limit))
 
-    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
+    async def lease(
+        self,
+        run_id: str,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        takes_suspect: bool = True,
+    ) -> Lease | None:
         run = self._find(run_id)
         if run is None:
             return None
@@ -154,6 +164,8 @@ class MemoryRunLedger:
             return None
         if run.agent not in agents:
             self._ready[run.id] = self._clock()
+            return None
+        if run.is_suspect and not takes_suspect:
             return None
         del self._ready[run.id]
         now = self._clock()
@@ -167,6 +179,11 @@ class MemoryRunLedger:
             started_at=run.started_at or now,
         )
         return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
+
+    async def clear_strikes(self, lease: Lease) -> Run:
+        run = self._check_held(lease).model_copy(update={"strikes": 0, "is_suspect": False})
+        self._runs.replace(run)
+        return run
 
     async def finish(
         self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
@@ -237,15 +254,16 @@ class MemoryRunLedger:
         reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
         self._beats = {name: beat for name, beat in self._beats.items() if self._is_recent(beat.at)}
         now = self._clock()
-        overdue = sorted(
-            (due, run_id)
-            for run_id, due in self._ready.items()
+        overdue = [
+            self._runs[run_id]
+            for due, run_id in sorted((due, run_id) for run_id, due in self._ready.items())
             if due <= now and self._runs[run_id].agent in agents
-        )
+        ]
         held = self._leased.get(worker_id, {})
         return Sweep(
             reclaimed=tuple(reclaimed),
-            overdue=tuple(run_id for _, run_id in overdue[:limit]),
+            overdue=tuple([run.id for run in overdue if not run.is_suspect][:limit]),
+            suspects=tuple([run.id for run in overdue if run.is_suspect][:_NAMED_SUSPECTS]),
             cancelled=tuple(run_id for run_id in held if self._runs[run_id].cancel_requested),
             leased=frozenset(held),
         )
@@ -279,7 +297,14 @@ class MemoryRunLedger:
             return self._end(run, RunStatus.CANCELLED)
         is_rolled_back = run.rollback_requested or rollback
         self._runs.replace(
-            run.model_copy(update={"cancel_requested": True, "rollback_requested": is_rolled_back})
+            run.model_copy(
+                update={
+                    "cancel_requested": True,
+                    "rollback_requested": is_rolled_back,
+                    # It is closed and not executed any more, so it can do no harm.
+                    "is_suspect": False,
+                }
+            )
         )
         if run.status is RunStatus.RUNNING and run.worker_id is not None:
             self._notifications.publish(self.control_topic(run.worker_id), run.id)
@@ -290,7 +315,8 @@ class MemoryRunLedger:
 
     def _end(self, run: Run, status: RunStatus, **changes: object) -> WakeUp | None:
         self._drop_lease(run)
-        self._runs.expire_later(self._move(run, status, finished_at=self._clock(), **changes))
+        changes |= {"finished_at": self._clock(), "is_suspect": False}
+        self._runs.expire_later(self._move(run, status, **changes))
         return self._pass_on(run)
 
     def _pass_on(self, run: Run) -> WakeUp | None:
@@ -303,13 +329,19 @@ class MemoryRunLedger:
         return self._wake_up(next_id)
 
     def _reclaim(self, run: Run) -> WakeUp:
-        self._release(run.model_copy(update={"crashes": run.crashes + 1}))
+        crashes, strikes = run.crashes + 1, run.strikes + 1
+        is_suspect = strikes == self._strikes_of_suspect and not run.cancel_requested
+        counted = {"crashes": crashes, "strikes": strikes, "is_suspect": is_suspect}
+        self._release(run.model_copy(update=counted))
         return self._wake_up(run.id)
 
     def _release(self, run: Run) -> None:
         self._drop_lease(run)
         self._move(run, RunStatus.QUEUED)
-        self._make_ready(run.id)
+        if run.is_suspect:
+            self._ready[run.id] = self._clock()
+        else:
+            self._make_ready(run.id)
 
     def _drop_lease(self, run: Run) -> None:
         if run.status is RunStatus.RUNNING and run.worker_id is not None:

@@ -57,12 +57,15 @@ class Sweep:
         reclaimed: Runs taken back from dead workers, whatever their agents; ring somebody for each.
         overdue: Runs of the given agents that were ready long enough and that nobody took, those
             overdue for longest first. They stay overdue until somebody leases them.
+        suspects: As `overdue`, of the runs that are suspects; a few of them, however many there
+            are. A worker takes one of them at a time.
         cancelled: Runs leased by the sweeping worker that somebody asked to cancel.
         leased: All runs that the ledger says the sweeping worker holds.
     """
 
     reclaimed: tuple[WakeUp, ...] = ()
     overdue: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
     cancelled: tuple[str, ...] = ()
     leased: frozenset[str] = frozenset()
 
@@ -81,8 +84,11 @@ class RunLedger(Protocol):
       has forgotten since (an expired conversation, latest writes lost in a power cut).
     - *Nothing is lost*: a run that has not ended is found by `sweep` of a live worker that serves
       its agent, whatever process died between whichever two steps.
-    - *A ready run is overdue* `pickup_s` after it became ready; at once, when it was asked to stop
-      or when a worker that does not serve its agent tried to lease it.
+    - *A crash is a strike* against the run, until it makes progress (see `clear_strikes`). One with
+      a strike, and one strike away from `max_crashes`, is a suspect: sweeps name it apart from the
+      others, and a worker that has one already can lease without getting another.
+    - *A ready run is overdue* `pickup_s` after it became ready; at once, when it was asked to
+      stop, is a suspect, or when a worker that does not serve its agent tried to lease it.
     - *Every change of status* is a `StatusEvent` in the run's event log and a hint on its topic.
     - *Ended runs are kept* for `run_ttl_s`, an event log for `event_ttl_s` after its last event.
     - *Time* is the store's clock, never a caller's.
@@ -173,16 +179,35 @@ class RunLedger(Protocol):
         """Ids of conversations that had a run, the one with the newest run first."""
         ...
 
-    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
+    async def lease(
+        self,
+        run_id: str,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        takes_suspect: bool = True,
+    ) -> Lease | None:
         """Take a ready run, if nobody has and its agent is one of `agents`; None otherwise.
 
         A refusal because of the agent makes the run overdue at once, for a worker that serves it.
+        A suspect is refused where `takes_suspect` is not set, and stays as ready as it was.
         A worker beats before it leases: a lease of one that does not beat is reclaimed as soon as
         it is `lease_s` old.
 
         Raises:
             StoreUnavailableError: No answer. Leasing again is safe: the worker that holds a lease
                 gets the same one again.
+        """
+        ...
+
+    async def clear_strikes(self, lease: Lease) -> Run:
+        """Note that a run has stored a message since it was leased; return it as it is then.
+
+        It has no strikes any more and is no suspect. Repeating it is harmless.
+
+        Raises:
+            FencedError: The run is not held under this lease (any more). Nothing changed.
+            StoreUnavailableError: No answer; repeating it is safe.
         """
         ...
 

@@ -28,7 +28,16 @@ from shared.redis_keys import Keys
 from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 from shared.settings import Settings
 
-_SCRIPTS: Final = ("submit", "withdraw", "lease", "finish", "hand_over", "cancel", "publish")
+_SCRIPTS: Final = (
+    "submit",
+    "withdraw",
+    "lease",
+    "clear_strikes",
+    "finish",
+    "hand_over",
+    "cancel",
+    "publish",
+)
 _CANCELLED: Final = Ending(status=RunStatus.CANCELLED)
 
 
@@ -144,16 +153,32 @@ class RedisRunLedger:
         """Conversations by their newest run; see `RunLedger.list_conversations`."""
         return await self._index.list_conversations(limit)
 
-    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
+    async def lease(
+        self,
+        run_id: str,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        takes_suspect: bool = True,
+    ) -> Lease | None:
         """Take a ready run; see `RunLedger.lease`."""
+        tag = self._keys.tag_of_run(run_id)
         answer = await self._scripts["lease"](
             [self._keys.run(run_id)],
-            [self._keys.tag_of_run(run_id), run_id, worker_id, self._event_ttl, *agents],
+            [tag, run_id, worker_id, self._event_ttl, int(takes_suspect), *agents],
         )
         if answer[0] != "leased":
             return None
         run = read_run(run_id, answer[1])
         return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
+
+    async def clear_strikes(self, lease: Lease) -> Run:
+        """Note that a run has made progress; see `RunLedger.clear_strikes`."""
+        answer = await self._scripts["clear_strikes"](
+            [self._keys.run(lease.run.id)], [lease.worker_id, lease.fencing_token]
+        )
+        _check_held(answer, lease)
+        return read_run(lease.run.id, answer[1])
 
     async def finish(
         self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False

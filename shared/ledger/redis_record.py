@@ -60,6 +60,8 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
         fencing_token=int(record.get("token", 0)),
         attempts=int(record["attempts"]),
         crashes=int(record["crashes"]),
+        strikes=int(record.get("strikes", 0)),
+        is_suspect=record.get("suspect") == "1",
         cancel_requested=record.get("cancel") == "1",
         rollback_requested=record.get("rollback") == "1",
         **outcome,

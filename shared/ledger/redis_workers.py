@@ -71,9 +71,11 @@ class WorkerRegistry:
         live = await self._live_ids()
         answers = await self._sweep_partitions(worker_id, live, agents, limit)
         overdue = [(float(since), run_id) for answer in answers for run_id, since in answer[1]]
+        suspects = [(float(since), run_id) for answer in answers for run_id, since in answer[4]]
         return Sweep(
             reclaimed=tuple(read_wake_up(run) for answer in answers for run in answer[0]),
             overdue=tuple(run_id for _, run_id in sorted(overdue)[:limit]),
+            suspects=tuple(run_id for _, run_id in sorted(suspects)),
             cancelled=tuple(run_id for answer in answers for run_id in answer[2]),
             leased=frozenset(run_id for answer in answers for run_id in answer[3]),
         )
@@ -90,6 +92,7 @@ class WorkerRegistry:
             milliseconds(self._settings.event_ttl_s),
             milliseconds(self._settings.pickup_s),
             milliseconds(self._settings.run_ttl_s),
+            self._settings.max_crashes - 1,
             len(live),
             *live,
             *agents,

@@ -13,6 +13,7 @@ from agent_client import AsyncAgentClient, Message
 from shared.openai_chat import to_openai
 from shared.settings import Settings
 from tests.celery_nodes.local import WorkerNode
+from tests.faulty import FaultySystem, run_faulty_system
 from tests.model_server import Answer, ModelServer, create_app, script_model, tool_call
 from tests.model_server.pairing import find_refusals
 from tests.traces import executions
@@ -111,3 +112,26 @@ async def worker_at(
     found = await eventually(pid, timeout_s=STARTED_S)
     worker: WorkerNode = next(each for each in workers if each.container.process.pid == found)
     return worker
+
+
+@pytest.fixture(scope="session")
+def faulty_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultySystem]:
+    """Two workers with short leases; starting them takes seconds, so they last for the session."""
+    folder = tmp_path_factory.mktemp("faulty")
+    modules = ("tests.agents", "tests.chat_agents", "tests.deadly_agents")
+    with run_faulty_system(folder, *modules) as system:
+        yield system
+
+
+@pytest.fixture
+def faulty(faulty_system: FaultySystem) -> FaultySystem:
+    """The system to break, put right; at least one of its workers is ready."""
+    faulty_system.put_right()
+    return faulty_system
+
+
+@pytest.fixture
+async def faulty_client(faulty: FaultySystem) -> AsyncIterator[AsyncAgentClient]:
+    """A client of the system to break, on a network of its own."""
+    async with AsyncAgentClient(faulty.settings) as client:
+        yield client

@@ -9,7 +9,7 @@ import pytest
 from shared.backend import Backend
 from shared.errors import FencedError, UnknownRunError
 from shared.ledger.protocol import RunLedger, Sweep
-from shared.run import RunStatus
+from shared.run import Lease, RunStatus
 from tests.contract.harness import SHORT_TIMES, Harness
 from tests.contract.values import (
     AGENT,
@@ -100,6 +100,86 @@ class RecoveryContract:
             assert lease.run.crashes == crashes - 1
             await self._sweep_until_reclaimed(ledger)
             assert (await ledger.get(lease.run.id)).crashes == crashes
+
+    async def test_progress_clears_strikes(self, ledger: RunLedger) -> None:
+        """A run that stored a message has not died at one point again and again."""
+        lease = await lease_new(ledger)
+        await self._sweep_until_reclaimed(ledger)
+        lease = await take(ledger, lease.run.id)
+        assert (lease.run.crashes, lease.run.strikes) == (1, 1)
+        for _ in range(2):
+            run = await ledger.clear_strikes(lease)
+            assert (run.crashes, run.strikes, run.attempts) == (1, 0, 2)
+            assert await ledger.get(run.id) == run
+        await self._sweep_until_reclaimed(ledger)
+        run = await ledger.get(lease.run.id)
+        assert (run.crashes, run.strikes) == (2, 1)
+
+    async def test_only_who_holds_a_run_clears_its_strikes(self, ledger: RunLedger) -> None:
+        """Not a zombie, whose message was refused as well."""
+        lease = await lease_new(ledger)
+        await self._sweep_until_reclaimed(ledger)
+        with pytest.raises(FencedError):
+            await ledger.clear_strikes(lease)
+        await take(ledger, lease.run.id, "worker-2")
+        with pytest.raises(FencedError):
+            await ledger.clear_strikes(lease)
+        assert (await ledger.get(lease.run.id)).strikes == 1
+
+    async def test_a_run_that_may_kill_its_worker_is_kept_apart(self, harness: Harness) -> None:
+        """One strike before the last it is a suspect: named apart, at once, given on demand."""
+        ledger = harness.open(max_crashes=3, pickup_s=60).ledger
+        run_id = (await self._crashed(ledger, 2)).run.id
+        run = await ledger.get(run_id)
+        assert (run.strikes, run.is_suspect, run.status) == (2, True, RunStatus.QUEUED)
+        swept = await ledger.sweep("worker-2", agents=[AGENT], limit=5)
+        assert (swept.overdue, swept.suspects) == ((), (run_id,))
+        assert (await ledger.sweep("worker-2", agents=["painter"], limit=5)).suspects == ()
+        worker_id, agents = "worker-2", [AGENT]
+        assert await ledger.lease(run_id, worker_id, agents=agents, takes_suspect=False) is None
+        assert (await ledger.sweep("worker-2", agents=[AGENT], limit=0)).suspects == (run_id,)
+        taken = await ledger.lease(run_id, worker_id, agents=agents)
+        assert taken is not None
+        assert taken.run.is_suspect
+        assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).suspects == ()
+        await ledger.finish(taken, COMPLETED)
+        assert not (await ledger.get(run_id)).is_suspect
+
+    async def test_a_suspect_that_is_handed_over_is_still_one(self, harness: Harness) -> None:
+        """To hand over is no progress; to have stored something is."""
+        ledger = harness.open(max_crashes=3).ledger
+        lease = await self._crashed(ledger, 2)
+        lease = await take(ledger, lease.run.id)
+        await ledger.hand_over(lease)
+        assert (await ledger.get(lease.run.id)).is_suspect
+        lease = await take(ledger, lease.run.id)
+        run = await ledger.clear_strikes(lease)
+        assert (run.strikes, run.is_suspect) == (0, False)
+        await ledger.hand_over(lease)
+        assert await is_ready(ledger, run.id)
+        assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).suspects == ()
+
+    async def test_a_suspect_that_is_to_be_closed_is_none(self, harness: Harness) -> None:
+        """Whoever takes it next only ends it, so anybody may, and be rung for it."""
+        ledger = harness.open(max_crashes=3).ledger
+        lease = await self._crashed(ledger, 2)
+        await ledger.cancel(lease.run.id)
+        assert not (await ledger.get(lease.run.id)).is_suspect
+        swept = await ledger.sweep("worker-2", agents=[AGENT], limit=5)
+        assert (swept.overdue, swept.suspects) == ((lease.run.id,), ())
+        lost = await self._crashed(ledger, 3)
+        assert not (await ledger.get(lost.run.id)).is_suspect
+
+    @pytest.mark.parametrize("max_crashes", [1, 2])
+    async def test_a_run_that_never_crashed_is_no_suspect(
+        self, harness: Harness, max_crashes: int
+    ) -> None:
+        """However few crashes are allowed."""
+        ledger = harness.open(max_crashes=max_crashes).ledger
+        lease = await self._crashed(ledger, 0)
+        assert not lease.run.is_suspect
+        await self._sweep_until_reclaimed(ledger)
+        assert (await ledger.get(lease.run.id)).is_suspect is (max_crashes == 2)
 
     async def test_a_live_workers_runs_are_left_alone(self, ledger: RunLedger) -> None:
         """However long a run takes, its worker's heartbeat is enough."""
@@ -241,6 +321,15 @@ class RecoveryContract:
         assert await ledger.get(run.id) == run
         await take(ledger, run.id)
         assert len(await ledger.list_events(run.id)) == 1
+
+    async def _crashed(self, ledger: RunLedger, crashes: int) -> Lease:
+        """The last lease of a new run whose workers died so often."""
+        lease = await lease_new(ledger)
+        for number in range(crashes):
+            await self._sweep_until_reclaimed(ledger)
+            if number + 1 < crashes:
+                lease = await take(ledger, lease.run.id)
+        return lease
 
     async def _sweep_until_reclaimed(self, ledger: RunLedger) -> Sweep:
         async def reclaims() -> Sweep | None:

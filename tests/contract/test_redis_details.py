@@ -11,8 +11,9 @@ from shared.backend import Backend
 from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.redis_keys import Keys
 from tests.contract.harness import RedisHarness
-from tests.contract.values import AGENT, conversation_name, new_run, worker
+from tests.contract.values import AGENT, conversation_name, lease_new, new_run, worker
 from tests.services import RedisServer
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -116,3 +117,24 @@ async def test_a_token_that_the_server_forgot_is_not_given_again(
     second = await backend.ledger.lease(run.id, "worker-2", agents=[AGENT])
     assert second is not None
     assert second.fencing_token > first.fencing_token
+
+
+async def test_a_suspect_that_is_none_any_more_hides_no_other(
+    redis: Redis, key_prefix: str, harness: RedisHarness
+) -> None:
+    """A worker of an earlier version takes runs without looking where suspects are kept."""
+    ledger, keys = harness.open(max_crashes=2).ledger, Keys(key_prefix)
+    running = await lease_new(ledger, worker_id="worker-2")
+    suspect = await lease_new(ledger)
+
+    async def is_reclaimed() -> bool:
+        await ledger.beat(worker("worker-2"))
+        await ledger.sweep("worker-2", agents=[AGENT], limit=0)
+        return (await ledger.get(suspect.run.id)).is_suspect
+
+    await eventually(is_reclaimed)
+    index = f"{keys.tag_of_run(suspect.run.id)}:suspects:{AGENT}"
+    await redis.zadd(index, {running.run.id: 1, "run-7-gone": 1})
+    swept = await ledger.sweep("worker-2", agents=[AGENT], limit=0)
+    assert swept.suspects == (suspect.run.id,)
+    assert await redis.zcard(index) == 1

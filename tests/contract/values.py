@@ -88,7 +88,7 @@ async def is_ready(ledger: RunLedger, run_id: str) -> bool:
     """Whether a worker could lease the run: one that does not serve it makes it overdue at once."""
     assert await ledger.lease(run_id, "prober", agents=[]) is None
     found = await ledger.sweep("prober", agents=[AGENT], limit=1000)
-    return run_id in found.overdue
+    return run_id in {*found.overdue, *found.suspects}
 
 
 async def next_millisecond() -> None:

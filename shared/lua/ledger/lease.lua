@@ -1,11 +1,13 @@
 -- Take a ready run.
 --
 -- KEYS[1]  {tag}:run:<id>
--- ARGV     1 tag, 2 run id, 3 worker id, 4 event_ttl_ms, 5... agents that the worker serves
--- Answer   {'leased', record} | {'taken'} | {'unserved'} | {'unknown'}
+-- ARGV     1 tag, 2 run id, 3 worker id, 4 event_ttl_ms, 5 '1' if it may be a suspect,
+--          6... agents that the worker serves
+-- Answer   {'leased', record} | {'taken'} | {'unserved'} | {'suspect'} | {'unknown'}
 
 local tag, id, worker = ARGV[1], ARGV[2], ARGV[3]
-local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent', 'started')
+local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent', 'started',
+  'suspect')
 if not run[1] then
   return {'unknown'}
 end
@@ -19,14 +21,17 @@ if run[1] ~= 'queued' or redis.call('HGET', conversation, 'active') ~= id then
 end
 local now = now_ms()
 local is_served = false
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   is_served = is_served or ARGV[i] == run[4]
 end
 if not is_served then
   make_ready(tag, id, now)
   return {'unserved'}
 end
-redis.call('ZREM', tag .. ':ready:' .. run[4], id)
+if run[6] == '1' and ARGV[5] ~= '1' then
+  return {'suspect'}
+end
+redis.call('ZREM', ready_key(tag, run[4], run[6]), id)
 -- Greater than the last one, and at least the time in microseconds: so a server that has lost its
 -- latest writes (a power cut, a failover) does not give a token away for the second time.
 local time = redis.call('TIME')

@@ -10,7 +10,8 @@
 --   digest        hash of agent and input           token      fencing token of that lease
 --   cancel        '1' once asked to stop            attempts   leases so far
 --   rollback      '1' once asked to be removed      crashes    leases lost by a worker's death
---   ending        outcome, JSON                     repeated   '1' once submitted again
+--   ending        outcome, JSON                     strikes    crashes since its last progress
+--   repeated      '1' once submitted again          suspect    '1' while one more would fail it
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -38,11 +39,16 @@ local function set_status(tag, id, to, event_ttl_ms)
   redis.call('PUBLISH', tag .. ':notify:run:' .. id, to)
 end
 
+-- Where a ready run is: suspects are kept apart, since a worker takes them one at a time.
+local function ready_key(tag, agent, suspect)
+  return tag .. (suspect == '1' and ':suspects:' or ':ready:') .. agent
+end
+
 -- Let any worker that serves the agent take the run. It is overdue, so that sweeps take it without
 -- having been rung, from `due` on.
 local function make_ready(tag, id, due)
-  local agent = redis.call('HGET', run_key(tag, id), 'agent')
-  redis.call('ZADD', tag .. ':ready:' .. agent, due, id)
+  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'suspect')
+  redis.call('ZADD', ready_key(tag, run[1], run[2]), due, id)
 end
 
 -- Take a run that never started out of wherever it waits.
@@ -93,6 +99,7 @@ local function end_run(tag, id, to, ending, now, ttls)
   local key = run_key(tag, id)
   local run = redis.call('HMGET', key, 'history', 'conversation')
   redis.call('HSET', key, 'finished', now, 'ending', ending)
+  redis.call('HDEL', key, 'suspect')
   set_status(tag, id, to, ttls.event_ms)
   redis.call('SREM', tag .. ':cancelling', id)
   redis.call('PEXPIRE', key, ttls.run_ms)
@@ -108,8 +115,11 @@ end
 -- Ask the run's worker, or the one that takes it next, to stop it.
 local function ask_to_stop(tag, id, prefix, rollback, now)
   local key = run_key(tag, id)
-  local run = redis.call('HMGET', key, 'status', 'worker')
+  local run = redis.call('HMGET', key, 'status', 'worker', 'agent')
   redis.call('HSET', key, 'cancel', '1')
+  -- It is closed and not executed any more, so it can do no harm.
+  redis.call('HDEL', key, 'suspect')
+  redis.call('ZREM', ready_key(tag, run[3], '1'), id)
   if rollback then
     redis.call('HSET', key, 'rollback', '1')
   end
@@ -125,5 +135,7 @@ end
 local function release(tag, id, worker, now, ttls)
   redis.call('ZREM', tag .. ':leases:' .. worker, id)
   set_status(tag, id, 'queued', ttls.event_ms)
-  make_ready(tag, id, now + ttls.pickup_ms)
+  -- Nobody is rung for a suspect with any effect, so sweeps need not wait for that.
+  local is_suspect = redis.call('HGET', run_key(tag, id), 'suspect') == '1'
+  make_ready(tag, id, is_suspect and now or now + ttls.pickup_ms)
 end

@@ -107,8 +107,15 @@ class FaultyLedger(MemoryRunLedger):
         super().__init__(notifications, settings, clock=clock)
         self._faults = faults
 
-    async def lease(self, run_id: str, worker_id: str, *, agents: Collection[str]) -> Lease | None:
-        work = partial(super().lease, run_id, worker_id, agents=agents)
+    async def lease(
+        self,
+        run_id: str,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        takes_suspect: bool = True,
+    ) -> Lease | None:
+        work = partial(super().lease, run_id, worker_id, agents=agents, takes_suspect=takes_suspect)
         return await self._faults.around("lease", work)
 
     async def finish(
@@ -201,13 +208,14 @@ class Stage:
         run = await self.ledger.get(run_id)
         return await self.conversations.list_messages(run.history_id)
 
-    async def crash(self, run_id: str) -> None:
-        """Let a worker take the run and die."""
-        worker = f"dead-{run_id[-4:]}"
-        assert await self.ledger.lease(run_id, worker, agents=[AGENT]) is not None
+    async def crash(self, *run_ids: str) -> None:
+        """Let a worker take runs and die."""
+        for run_id in run_ids:
+            assert await self.ledger.lease(run_id, "dead", agents=[AGENT]) is not None
         self.clock.advance(self.settings.lease_s + 1)
         await self.ledger.sweep("sweeper", agents=[], limit=0)
-        assert (await self.ledger.get(run_id)).status is RunStatus.QUEUED
+        for run_id in run_ids:
+            assert (await self.ledger.get(run_id)).status is RunStatus.QUEUED
 
     async def aclose(self) -> None:
         self.faults.over.set()

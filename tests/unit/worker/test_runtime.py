@@ -8,7 +8,7 @@ import structlog
 
 from shared.errors import BrokerUnavailableError, CorruptEntryError, StoreUnavailableError
 from shared.run import Lease, RunStatus
-from tests.unit.worker.scripted import ScriptedEngine, says
+from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import AGENT, Bell, Pause, Stage, idle, raises
 from tests.waiting import eventually
 
@@ -199,11 +199,11 @@ async def test_a_run_that_cannot_be_read_does_not_hold_up_others(
     unreadable, other = await stage.submit(), await stage.submit()
 
     async def lease_readable(
-        run_id: str, worker_id: str, *, agents: Collection[str]
+        run_id: str, worker_id: str, *, agents: Collection[str], takes_suspect: bool
     ) -> Lease | None:
         if run_id == unreadable:
             raise CorruptEntryError("from a newer version")
-        return await lease(run_id, worker_id, agents=agents)
+        return await lease(run_id, worker_id, agents=agents, takes_suspect=takes_suspect)
 
     monkeypatch.setattr(stage.ledger, "lease", lease_readable)
     stage.clock.advance(stage.settings.pickup_s + 1)
@@ -242,6 +242,55 @@ async def test_runs_of_dead_workers_are_rung_for(stage: Stage) -> None:
         return [wake_up.run_id for wake_up in bell.rung] == [run_id]
 
     await eventually(is_rung)
+
+
+async def test_suspects_are_executed_one_at_a_time(stage: Stage) -> None:
+    """Rings do not change that; the next one has its turn when one has stored a message."""
+    suspects = [await stage.submit() for _ in range(3)]
+    for _ in range(stage.settings.max_crashes - 1):
+        await stage.crash(*suspects)
+    pause = Pause(1)
+    worker = stage.worker(ScriptedEngine(HELLO, before_step=pause))
+    await worker.start()
+    await pause.reached.wait()
+    other = await stage.submit()
+    assert await worker.wake(other), "a run that never crashed may run beside it"
+    assert not any([await worker.wake(run_id) for run_id in suspects])
+    await sweep_again(stage)
+    assert len(worker.active & set(suspects)) == 1
+    pause.released.set()
+    for run_id in suspects:
+        run = await stage.ended(run_id)
+        assert (run.status, run.strikes) == (RunStatus.COMPLETED, 0)
+
+
+async def test_a_run_that_makes_progress_outlives_any_number_of_crashes(stage: Stage) -> None:
+    """Only deaths at one point of the run, one after the other, are held against it."""
+    script = (*[calls("search")] * 4, says("done"))
+    run_id = await stage.submit("room")
+    for step in range(2, 9):
+        pause = Pause(step)
+        assert await stage.worker(ScriptedEngine(script, before_step=pause)).wake(run_id)
+        await pause.reached.wait()
+        stage.clock.advance(stage.settings.lease_s + 1)
+        await stage.ledger.sweep("sweeper", agents=[], limit=0)
+        assert (await stage.ledger.get(run_id)).strikes == 1
+    run = await stage.execute(ScriptedEngine(script), run_id)
+    assert (run.status, run.attempts, run.crashes) == (RunStatus.COMPLETED, 8, 7)
+
+
+async def sweep_again(stage: Stage) -> None:
+    """Wait until the worker has looked around a few times more."""
+    stage.faults.add("sweep", *[_nothing_happens] * 3, after=True)
+
+    async def is_over() -> bool:
+        return not stage.faults.after["sweep"]
+
+    await eventually(is_over)
+
+
+async def _nothing_happens() -> None:
+    """A fault that is none."""
 
 
 async def test_a_broker_that_is_down_does_not_stop_the_sweep(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from agent_worker.definition import AgentDefinition
+from agent_worker.loop_watch import LoopWatch
 from agent_worker.runtime import RETIRE_S, STOP_MARGIN_S, Runtime
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
@@ -20,6 +21,8 @@ CLOSE_S: Final = 1.0
 """How long connections may take to be closed."""
 LIVENESS_CHECK_S: Final = 1.0
 """How often somebody who waits for the loop makes sure that it still exists."""
+BLOCKED_PART: Final = 0.25
+"""A loop that stood still for this part of a lease is worth a warning."""
 
 log = structlog.get_logger()
 
@@ -122,7 +125,8 @@ class RuntimeThread:
             self._runtime = Runtime(
                 self._settings, backend, dispatcher, self._agents, self._worker_id
             )
-            await self._serve(self._runtime)
+            with LoopWatch(self._loop, limit_s=self._settings.lease_s * BLOCKED_PART):
+                await self._serve(self._runtime)
 
     async def _serve(self, runtime: Runtime) -> None:
         stop = asyncio.create_task(self._shall_stop.wait(), name="stop")

@@ -3,15 +3,20 @@
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryWorkerCluster
 from redis import Redis
 
-from agent_client import AsyncAgentClient, CancelResult, RunStatus, StatusEvent
+from agent_client import AsyncAgentClient, AsyncRun, CancelResult, RunStatus, StatusEvent
+from agent_worker.testing import WorkerProcess
 from shared.settings import Settings
 from tests.acceptance.conftest import play, started, worker_at
+from tests.faulty import FaultySystem
 from tests.traces import executions, permit
 from tests.waiting import eventually
 
@@ -103,22 +108,37 @@ async def test_runs_wait_for_a_worker_that_comes_back(
     assert {outcome.status for outcome in outcomes} == {RunStatus.COMPLETED}
 
 
-async def test_a_run_that_takes_its_workers_down_fails(
-    client: AsyncAgentClient,
-    agents_settings: Settings,
-    celery_worker_cluster: CeleryWorkerCluster,
-    traces: Path,
+async def test_a_run_that_takes_its_workers_down_fails_alone(
+    faulty_client: AsyncAgentClient, faulty: FaultySystem
 ) -> None:
-    """A run whose workers die one after the other is not tried for ever: it fails and says why."""
-    run = await client.submit("script", play([("wait", "gate")]))
-    for attempt in range(1, agents_settings.max_crashes + 1):
-        victim = await worker_at("gate", celery_worker_cluster, traces, attempt=attempt)
-        victim.kill()
-        await asyncio.to_thread(victim.container.restart)
-    outcome = await run.result(timeout_s=RESULT_S)
+    """Not tried for ever: it fails and says why, its conversation goes on. Who was there survives.
+
+    Each death hits all runs of the worker. So that the others are not failed with the deadly one,
+    those that died twice without having stored anything are tried one at a time.
+    """
+    survivor, *others = faulty.workers
+    for other in others:
+        other.terminate()
+    bystanders = [await faulty_client.submit("bystander", "hello") for _ in range(4)]
+    for run in bystanders:
+        await eventually(partial(has_status, run, RunStatus.RUNNING), timeout_s=RESULT_S)
+    deadly = await faulty_client.submit("deadly", play(), conversation_id="deadly")
+    async with restarted(survivor):
+        outcome = await deadly.result(timeout_s=2 * RESULT_S)
+        ends = [await run.result(timeout_s=RESULT_S) for run in bystanders]
+        after = await faulty_client.submit("script", play(), conversation_id="deadly")
+        assert (await after.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     assert outcome.status is RunStatus.FAILED
     assert outcome.error is not None
     assert outcome.error.code == "worker_lost"
+    assert "3 workers" in outcome.error.message
+    assert {end.output for end in ends} == {"survived"}
+    assert (await deadly.get()).attempts == faulty.settings.max_crashes + 1
+    history = await deadly.history()
+    assert [(message.role, message.kind) for message in history] == [
+        ("user", "message"),
+        ("system", "error"),
+    ]
 
 
 async def test_a_cancelled_run_whose_worker_dies_is_cancelled(
@@ -153,6 +173,27 @@ async def test_a_run_ends_in_exactly_one_status(
         told = [event.status async for event in run.events() if isinstance(event, StatusEvent)]
         assert [each for each in told if each.is_final] == [status]
         assert await run.status() is status
+
+
+async def has_status(run: AsyncRun, status: RunStatus) -> bool:
+    return await run.status() is status
+
+
+@asynccontextmanager
+async def restarted(worker: WorkerProcess) -> AsyncIterator[None]:
+    """Start the worker again whenever it has died, as a supervisor does."""
+
+    async def supervise() -> None:
+        while True:
+            if not worker.is_running:
+                worker.start()
+            await asyncio.sleep(0.05)
+
+    supervising = asyncio.create_task(supervise())
+    try:
+        yield
+    finally:
+        supervising.cancel()
 
 
 async def test_one_idempotency_key_gives_one_run(client: AsyncAgentClient, traces: Path) -> None:

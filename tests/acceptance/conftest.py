@@ -75,13 +75,14 @@ async def wait_stored(client: AsyncAgentClient, conversation_id: str, count: int
     await eventually(are_there, timeout_s=STARTED_S)
 
 
-async def wait_traced(traces: Path, event: str, name: str) -> None:
-    """Wait until a tool has left this trace."""
+async def wait_traced(traces: Path, event: str, name: str, *, times: int = 1) -> None:
+    """Wait until tools have left this trace so often."""
 
-    async def is_there() -> bool:
-        return any((each["event"], each["name"]) == (event, name) for each in executions(traces))
+    async def are_there() -> bool:
+        found = [(each["event"], each["name"]) for each in executions(traces)]
+        return found.count((event, name)) >= times
 
-    await eventually(is_there, timeout_s=STARTED_S)
+    await eventually(are_there, timeout_s=STARTED_S)
 
 
 def play(*rounds: list[tuple[str, str]]) -> str:

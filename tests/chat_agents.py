@@ -5,6 +5,9 @@ run's metadata says where it is (`url`), which of its models to ask (`model`) an
 `delegate` asks (`inner`). Requests carry the run's id in `user`, so that what a provider was sent
 can be told apart there.
 
+The agent `bare` asks that provider once, and shows it what the worker gave it, as it is: Pydantic
+AI would mend a history by itself.
+
 The agent `recite` yields the messages of a file, as far as the run's metadata says (`count`, the
 input included), and then waits for ever. Its metadata names the file as well (`file`).
 """
@@ -15,7 +18,9 @@ import time
 from collections.abc import AsyncGenerator
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
+from openai import AsyncOpenAI
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.capabilities import SelectModel
 from pydantic_ai.models import Model, ModelSelectionContext
@@ -25,7 +30,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from agent_worker import RunInfo, serve
 from agent_worker.engine.protocol import EngineEvent, EngineRequest
 from shared.message import Draft
-from shared.openai_chat import from_openai
+from shared.openai_chat import from_openai, to_openai
 from tests.agents import POLL_S, _folder, _permission, _trace, fail, note, wait
 
 DWELL_S = 0.02
@@ -118,6 +123,24 @@ _agent = Agent(
 )
 
 chat = serve(_agent, deps=lambda run: run)
+
+
+@cache
+def _client(url: str) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=url, api_key="none-needed", max_retries=0)
+
+
+async def _ask(request: EngineRequest) -> str:
+    metadata = request.run.metadata
+    answer = await _client(str(metadata["url"])).chat.completions.create(
+        model=str(metadata["model"]),
+        messages=cast(Any, to_openai([*request.history, *request.own])),
+        user=f"{request.run.run_id}:model",
+    )
+    return answer.choices[0].message.content or ""
+
+
+bare = serve(_ask, name="bare")
 
 
 async def _recite(request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:

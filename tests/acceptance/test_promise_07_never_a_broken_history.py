@@ -22,7 +22,7 @@ from shared.backend import Backend
 from shared.openai_chat import from_openai
 from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
-from tests.acceptance.conftest import calling, check_closed, scene, wait_stored
+from tests.acceptance.conftest import calling, check_closed, scene, wait_stored, worker_at
 from tests.celery_nodes.local import WorkerNode
 from tests.model_server import (
     Answer,
@@ -38,6 +38,7 @@ from tests.model_server import (
 )
 from tests.model_server.requirement import require_recordings
 from tests.model_server.sight import find_sight_faults, shown
+from tests.traces import permit
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
@@ -69,11 +70,13 @@ class Asked:
     server: ModelServer
     runs: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    async def submit(self, name: str, model: str, size: int, **more: Any) -> AsyncRun:
-        """Submit a run of `chat` with an input of its own."""
+    async def submit(
+        self, name: str, model: str, size: int, *, agent: str = "chat", **more: Any
+    ) -> AsyncRun:
+        """Submit a run with an input of its own."""
         text = f"input-{uuid4().hex}"
         run = await self.client.submit(
-            *("chat", text),
+            *(agent, text),
             conversation_id=name,
             metadata=scene(self.server, model),
             history_size=size,
@@ -98,15 +101,24 @@ async def test_no_request_of_a_storm_is_broken(
     client: AsyncAgentClient,
     model_server: ModelServer,
     celery_worker_cluster: CeleryWorkerCluster,
+    traces: Path,
 ) -> None:
     """Cancels, interrupts, rollbacks, failing tools, unknown tools, limits and killed workers, in
     conversations with windows of one message and more."""
     asked = Asked(client, model_server)
+    # Killed and resumed with more messages of its own than its window has room for.
+    model = calling([("note", "a"), ("note", "b")], [("wait", "gate")])
+    resumed = await asked.submit("resumed", model, 1)
+    first = await worker_at("gate", celery_worker_cluster, traces)
+    victims = [first, next(each for each in celery_worker_cluster if each is not first)]
     names = [f"storm-{number}" for number in range(CONVERSATIONS)]
     await asyncio.gather(
         *(_storm(asked, name) for name in names),
-        *map(_kill, [asked] * 2, celery_worker_cluster, KILL_AFTER),
+        *(_kill(asked, victim, after) for victim, after in zip(victims, KILL_AFTER, strict=True)),
     )
+    permit(traces, "gate")
+    assert await resumed.output(timeout_s=RESULT_S) == "done"
+    assert (await resumed.get()).crashes > 0
     records = [await client.run(run_id).get() for run_id in asked.runs]
     assert {record.status for record in records} == {
         RunStatus.COMPLETED,
@@ -115,12 +127,11 @@ async def test_no_request_of_a_storm_is_broken(
     }
     for name in names:
         for size in SIZES:
-            run = await asked.submit(name, "echo", size)
+            run = await asked.submit(name, "echo", size, agent="bare")
             assert await run.output(timeout_s=RESULT_S) == asked.runs[run.id][0]
         check_closed(await client.history(name))
     sent = asked.check()
     assert len(sent) > len(asked.runs) / 2, "hardly any run came to ask its model"
-    assert any(record.crashes for record in records), "no run lost its worker"
 
 
 async def test_a_conversation_goes_on_wherever_a_run_of_it_was_cut(
@@ -142,7 +153,8 @@ async def test_a_conversation_goes_on_wherever_a_run_of_it_was_cut(
             earlier = await _import(backend, name, *cut[:2])
             await _recite(client, tmp_path / name, name, cut, earlier)
             check_closed(await client.history(name))
-            small = await asked.submit(name, "echo", SIZES[number % len(SIZES)])
+            size = SIZES[number % len(SIZES)]
+            small = await asked.submit(name, "echo", size, agent="bare")
             await small.output(timeout_s=RESULT_S)
             large = await asked.submit(name, "echo", WHOLE)
             await large.output(timeout_s=RESULT_S)
@@ -167,12 +179,14 @@ async def test_a_conversation_goes_on_wherever_a_run_of_it_was_cut(
 async def _storm(asked: Asked, name: str) -> None:
     """One conversation's runs, most of which are stopped by somebody."""
     random = Random(name)
+    failing = await asked.submit(name, _models(random)[0], 20, max_rounds=1)
+    assert (await failing.result(timeout_s=RESULT_S)).status is RunStatus.FAILED
     runs: list[AsyncRun] = []
     for _ in range(RUNS):
+        model = random.choice(_models(random))
         run = await asked.submit(
-            name,
-            random.choice(_models(random)),
-            random.choice(SIZES),
+            *(name, model, random.choice(SIZES)),
+            agent="bare" if model == "echo" else "chat",
             on_busy=random.choice(["enqueue", "interrupt", "rollback"]),
             max_rounds=random.choice([1, 2, 50, 50]),
             save_on_iteration=random.random() < 0.8,

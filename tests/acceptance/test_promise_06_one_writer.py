@@ -69,8 +69,7 @@ async def test_runs_of_one_conversation_go_first_come_first_served(
     outcomes = await asyncio.gather(*(run.result(timeout_s=RESULT_S) for run in runs))
     assert {outcome.status for outcome in outcomes} == {RunStatus.COMPLETED}
 
-    entries = executions(traces)
-    executed = _check_one_at_a_time(entries)
+    executed = await _check_one_at_a_time(client, traces)
     assert sorted(executed) == sorted(each["id"] for each in accepted)
     place = {run_id: index for index, run_id in enumerate(executed)}
     for earlier in accepted:
@@ -79,7 +78,9 @@ async def test_runs_of_one_conversation_go_first_come_first_served(
                 assert place[earlier["id"]] < place[later["id"]], "the later one overtook it"
     created = {run.id: run.created_at for run in await client.runs(conversation_id="busy")}
     assert sorted(executed, key=created.__getitem__) == executed
-    assert len({entry["pid"] for entry in entries}) == 2, "both workers have to take part"
+    assert len({entry["pid"] for entry in executions(traces)}) == 2, (
+        "both workers have to take part"
+    )
     messages = await client.history("busy")
     assert _writers(messages) == executed
     check_closed(messages)
@@ -104,7 +105,7 @@ async def test_two_messages_at_once_to_an_idle_conversation(
             messages = await client.history(name)
             assert sorted(_writers(messages)) == sorted(run.id for run in runs)
             assert len(messages) == 2 * 4
-    _check_one_at_a_time(executions(traces))
+    await _check_one_at_a_time(client, traces)
 
 
 # --- reject ---------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ async def test_of_many_that_interrupt_each_other_one_goes_on(
     assert len(writers) == len(set(writers)), "their messages are mixed"
     rolled_back = {outcome.run_id for outcome in outcomes if outcome.rolled_back}
     assert len(rolled_back) >= 3, "of each wave of interrupts, the one that went on"
-    started_runs = set(_check_one_at_a_time(executions(traces)))
+    started_runs = set(await _check_one_at_a_time(client, traces))
     assert started_runs - rolled_back <= set(writers)
     assert not rolled_back & set(writers)
     assert model_server.stats().broken_histories == 0
@@ -426,12 +427,19 @@ async def _check_stopped(
         assert message.outcome is ToolOutcome.CANCELLED
 
 
-def _check_one_at_a_time(entries: Sequence[dict[str, Any]]) -> list[str]:
-    """Assert that tools of two runs never ran at the same time; return the runs in their order."""
+async def _check_one_at_a_time(client: AsyncAgentClient, traces: Path) -> list[str]:
+    """Assert that tools of two runs never ran at the same time; return the runs in their order.
+
+    Runs that lost their worker are left out: on a machine that stands still for seconds, a worker
+    that was given up may go on with a tool until it hears of it. It cannot write any more.
+    """
+    lost = {run.id for run in await client.runs(limit=1000) if run.crashes}
     running: set[str] = set()
     order: list[str] = []
-    for entry in entries:
+    for entry in executions(traces):
         run_id = entry["key"].rsplit(".", 2)[0]
+        if run_id in lost:
+            continue
         others = {key for key in running if not key.startswith(run_id)}
         assert not others, f"{run_id} goes on while {others} do"
         if run_id not in order:

@@ -56,10 +56,12 @@ def _choose(ctx: ModelSelectionContext[RunInfo]) -> Model:
 
 
 async def dwell(name: str) -> str:
-    """Take a moment, so that two at a time would be seen."""
+    """Take a moment, so that two at a time would be seen; its end is told also if it is cut off."""
     _trace("start", name)
-    await asyncio.sleep(DWELL_S)
-    _trace("end", name)
+    try:
+        await asyncio.sleep(DWELL_S)
+    finally:
+        _trace("end", name)
     return f"dwelt on {name}"
 
 

@@ -170,11 +170,12 @@ def _sort_out(path: Path, limit: int | None, sound: Path, report: Report) -> lis
                 report.refused[recording.id] = faults
                 continue
             recordings.append(recording)
-            target.write(json.dumps(_row(recording)) + "\n")
+            target.write(json.dumps(sound_row(recording)) + "\n")
     return recordings
 
 
-def _row(recording: Recording) -> dict[str, Any]:
+def sound_row(recording: Recording) -> dict[str, Any]:
+    """The line of a recording that stands alone: its tools are in it."""
     return {
         "id": recording.id,
         "source": recording.source,

@@ -4,6 +4,7 @@ One agent for all recordings: a run's metadata says which recording and which of
 The model is the real OpenAI client against the stand-in server; the tools answer as recorded.
 """
 
+import asyncio
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -78,11 +79,19 @@ def system_prompt(ctx: RunContext[Scene]) -> str:
 @agent.toolset
 def recorded_tools(ctx: RunContext[Scene]) -> FunctionToolset[Scene]:
     """The recording's tools, with the schemas that the recorded model was shown."""
-    return FunctionToolset([_tool(ctx.deps, spec["function"]) for spec in ctx.deps.recording.tools])
+    return recorded_toolset(ctx.deps)
 
 
-def _tool(scene: Scene, spec: dict[str, Any]) -> Tool[Scene]:
+def recorded_toolset(scene: Scene, *, pause_s: float = 0.0) -> FunctionToolset[Scene]:
+    """The tools of a scene; each takes `pause_s` to answer."""
+    return FunctionToolset(
+        [_tool(scene, spec["function"], pause_s) for spec in scene.recording.tools]
+    )
+
+
+def _tool(scene: Scene, spec: dict[str, Any], pause_s: float) -> Tool[Scene]:
     async def answer(**arguments: Any) -> str:
+        await asyncio.sleep(pause_s)
         _, position, index = tool_context().idempotency_key.rsplit(".", 2)
         return scene.tools.result(
             scene.run_index, scene.round_of(int(position)), int(index), spec["name"], arguments

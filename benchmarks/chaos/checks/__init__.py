@@ -1,0 +1,1 @@
+"""The checks: each holds one part of the evidence against a promise and names what breaks it."""

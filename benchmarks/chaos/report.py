@@ -1,0 +1,160 @@
+"""The report: one table for people, the same figures as JSON."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.chaos.evidence import Evidence
+from benchmarks.chaos.findings import Findings, Violation
+from benchmarks.chaos.recovery import Spread, recoveries
+from benchmarks.chaos.schedule import FaultKind
+
+_KILLS = (FaultKind.KILL, FaultKind.KILL_ALL)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """With what the harness was started."""
+
+    seed: int
+    runs: int
+    workers: int
+    minutes: float
+    broker: str
+    recorded: int
+    """Recorded runs among the runs."""
+    max_crashes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of the harness came to."""
+
+    setup: Setup
+    figures: dict[str, float | int]
+    violations: list[Violation]
+    seconds: float
+
+    @classmethod
+    def of(cls, setup: Setup, evidence: Evidence, findings: Findings, seconds: float) -> "Report":
+        """All figures, in the order in which they are shown."""
+        figures = {**_load(findings), **_harms(evidence), **_promises(evidence, findings)}
+        figures["violations"] = len(findings.violations)
+        return cls(setup, figures | _times(evidence), findings.violations, seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "setup": asdict(self.setup),
+            "seconds": round(self.seconds, 1),
+            "figures": self.figures,
+            "violations": [asdict(each) for each in self.violations],
+        }
+
+    def print(self, console: Console) -> None:
+        """The violations one by one, then the table."""
+        for violation in self.violations:
+            console.print(f"violation  {violation}", markup=False, highlight=False, soft_wrap=True)
+        setup = self.setup
+        table = Table(
+            title=f"seed {setup.seed}, {setup.broker} as the broker, {setup.workers} workers, "
+            f"{setup.runs} runs ({setup.recorded} recorded) in {setup.minutes:g} minutes, "
+            f"AGENTS_MAX_CRASHES={setup.max_crashes}, all else at its default",
+            title_justify="left",
+        )
+        table.add_column("")
+        table.add_column("", justify="right")
+        for name, value in self.figures.items():
+            table.add_row(name, f"{value:.2f} s" if isinstance(value, float) else str(value))
+        console.print(table)
+
+
+def _load(findings: Findings) -> dict[str, int]:
+    counts = findings.counts
+    statuses = {
+        f"  {name.removeprefix('status ')}": count
+        for name, count in sorted(counts.items())
+        if name.startswith("status ")
+    }
+    refused = {
+        f"  {name.removeprefix('refused ')}": count
+        for name, count in sorted(counts.items())
+        if name.startswith("refused ")
+    }
+    return {
+        "runs accepted": counts["runs"],
+        **statuses,
+        "  of these rolled back": counts["rolled back"],
+        "submits": counts["submits"],
+        **refused,
+        "  no answer, accepted all the same": counts["in doubt, accepted"],
+        "cancels": counts["cancels"],
+    }
+
+
+def _harms(evidence: Evidence) -> dict[str, int]:
+    done = Counter(harm.kind for harm in evidence.harms)
+    messages: Counter[FaultKind] = Counter()
+    for harm in evidence.harms:
+        messages[harm.kind] += harm.count
+    return {
+        "workers killed": sum(done[kind] for kind in _KILLS),
+        "workers frozen": done[FaultKind.FREEZE],
+        "workers terminated": done[FaultKind.TERMINATE],
+        "store restarts": done[FaultKind.STORE_RESTART],
+        "store stalls": done[FaultKind.STORE_STALL],
+        "broker restarts": done[FaultKind.BROKER_RESTART],
+        "wake-ups dropped": messages[FaultKind.DROP],
+        "wake-ups added": messages[FaultKind.DUPLICATE] + messages[FaultKind.RING_AGAIN],
+    }
+
+
+def _promises(evidence: Evidence, findings: Findings) -> dict[str, float | int]:
+    names = (
+        "messages expected",
+        "messages stored",
+        "messages duplicated",
+        "messages missing",
+        "messages unexpected",
+        "orphan calls",
+        "tool executions",
+        "finished tool executed again",
+        "tool in flight, executed again",
+        "model executions",
+        "finished model executed again",
+        "model in flight, executed again",
+        "zombie writes stored",
+        "watchers",
+        "watched messages",
+        "watched, missed",
+        "watched, repeated",
+    )
+    figures: dict[str, float | int] = {name: findings.counts[name] for name in names}
+    refused = sum(entry.event == "run.lost" for entry in evidence.logs)
+    return figures | {"zombie runs dropped": refused}
+
+
+def _times(evidence: Evidence) -> dict[str, float | int]:
+    times: dict[str, float | int] = {}
+    for name, kinds in (
+        ("recovery after a kill", _KILLS),
+        ("recovery after a freeze", (FaultKind.FREEZE,)),
+        ("hand-over after SIGTERM", (FaultKind.TERMINATE,)),
+    ):
+        times |= _spread(name, Spread.of(recoveries(evidence.harms, evidence.logs, kinds)))
+    exits = [harm.exit_s for harm in evidence.harms if harm.exit_s is not None]
+    return times | _spread("exit after SIGTERM", Spread.of(exits))
+
+
+def _spread(name: str, spread: Spread) -> dict[str, float | int]:
+    if not spread.count:
+        return {name: 0}
+    return {
+        name: spread.count,
+        f"  {name}, p50": round(spread.p50, 3),
+        f"  {name}, p95": round(spread.p95, 3),
+        f"  {name}, max": round(spread.longest, 3),
+    }

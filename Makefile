@@ -2,10 +2,10 @@
 #
 #   PYTHON=python3.12   the Python that a new $(VENV) is made of
 #   VENV=.venv-3.13     another environment, say for another Python
-#   ARGS="-k lease"     further arguments for pytest (make test)
+#   ARGS="-k lease"     further arguments for pytest (make test) or the harness (make chaos)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test check lint fmt docs-check clean
+.PHONY: help setup run up down test chaos check lint fmt docs-check clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -36,6 +36,9 @@ down: ## Stop what `make up` started
 
 test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them)
 	@$(PY) -m pytest $(ARGS)
+
+chaos: $(STAMP) ## Harm a whole system for a minute and verify what is left (ARGS="--seed 2 --broker rabbitmq")
+	@$(PY) -m benchmarks.chaos --runs 100 --workers 3 --minutes 0.8 $(ARGS)
 
 check: lint ## Everything that needs no running: format, lint, types, import rules
 	@$(BIN)/mypy

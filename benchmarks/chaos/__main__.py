@@ -22,7 +22,7 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks.chaos.harness import load_sound_recordings, run_harness
-from benchmarks.chaos.plan import make_plan
+from benchmarks.chaos.plan import count_runs, make_plan
 from benchmarks.chaos.report import Setup
 from benchmarks.chaos.site import MAX_CRASHES
 from shared.errors import AgentsError
@@ -45,11 +45,11 @@ def main() -> int:
     plan = make_plan(options.seed, options.runs, options.minutes * 60, recordings)
     setup = Setup(
         seed=options.seed,
-        runs=sum(len(conversation.specs) for conversation in plan),
+        runs=sum(count_runs(each.steps) for each in plan),
         workers=options.workers,
         minutes=options.minutes,
         broker=options.broker,
-        recorded=sum(len(each.specs) for each in plan if each.kind == "recorded"),
+        recorded=sum(count_runs(each.steps) for each in plan if each.kind == "recorded"),
         max_crashes=MAX_CRASHES,
     )
     is_ours = options.broker == "redis"

@@ -101,14 +101,14 @@ def make_plan(
     for steps in _recorded(chance, recordings, int(runs * RECORDED_SHARE)):
         kinds.append("recorded")
         planned.append(steps)
-        left -= len(_specs(steps))
+        left -= count_runs(steps)
     for kind in author.kinds():
         steps = author.write(kind, left)
         if left <= 0:
             break
         kinds.append(kind)
         planned.append(steps)
-        left -= len(_specs(steps))
+        left -= count_runs(steps)
     return [
         Conversation(at=_begin(chance, kind, seconds), kind=kind, steps=tuple(steps))
         for kind, steps in zip(kinds, planned, strict=True)
@@ -121,8 +121,9 @@ def _begin(chance: random.Random, kind: str, seconds: float) -> float:
     return chance.uniform(0, seconds * share)
 
 
-def _specs(steps: Sequence[Step]) -> list[Spec]:
-    return [step.spec for step in steps if isinstance(step, Submit)]
+def count_runs(steps: Sequence[Step]) -> int:
+    """How many runs there are to be; some are submitted several times."""
+    return len({step.spec.id for step in steps if isinstance(step, Submit)})
 
 
 def _recorded(

@@ -94,6 +94,22 @@ class EngineContract(ABC):
         assert isinstance(last, Finished)
         assert (last.output, last.rounds) == ("done", 3)
 
+    async def test_what_an_earlier_run_was_asked_is_not_told_again(self) -> None:
+        """A run that was cancelled before its first answer leaves an input that nobody answered.
+
+        It is history: neither the next run nor one that takes that over writes it down.
+        """
+        history = stored([user_draft("earlier")], run_id="run-0")
+        scene = Scene((("a",),))
+        whole = await collect(self.engine(scene).run(request(history=history)))
+        assert [draft.text for draft in messages(whole)][1:] == ["a ended", "done"]
+        assert {draft.role for draft in messages(whole)} == {Role.ASSISTANT, Role.TOOL}
+
+        for cut in range(3):
+            behind = messages(whole)[:cut]
+            again = await collect(self.engine(scene).run(request(behind, history=history)))
+            assert list(map(essence, messages(again))) == list(map(essence, messages(whole)[cut:]))
+
     async def test_an_answer_is_out_before_its_tools_start(self) -> None:
         """As long as nobody asks for more, the tools of an answer do not start."""
         scene = Scene((("a", "b"),))

@@ -145,6 +145,8 @@ class Execution:
         self._messages = agent_run.ctx.state.message_history
         if self._resumption.prompt is None:
             agent_run.ctx.deps.prompt = input_of(self._request.own[0])
+        # An input that nobody answered is behind the last answer as well, and is stored.
+        self._recorder.know(_unanswered(self._messages))
         answer = self._resumption.answer
         if answer is None:
             self._recorder.know(node.request.parts)

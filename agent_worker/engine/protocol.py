@@ -3,8 +3,8 @@
 The durable part above it knows no LLM library; an engine knows no Redis, no Celery, no other run.
 """
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -25,6 +25,10 @@ class EngineLimits:
     model_retries: int
 
 
+async def _confirm_nothing() -> None:
+    """Outside of a worker nobody can take a run away."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """What an engine is given.
@@ -36,6 +40,9 @@ class EngineRequest:
             is there when the run is taken over from another worker.
         limits: Bounds to keep.
         stream_text: Whether somebody may want `TextDelta`s.
+        confirm: To be awaited right before a model call or a tool is started. It comes back at once
+            unless the worker has stood still; if the run was taken over meanwhile, it does not, and
+            the engine is closed.
     """
 
     run: RunInfo
@@ -43,6 +50,7 @@ class EngineRequest:
     own: tuple[Message, ...]
     limits: EngineLimits
     stream_text: bool = True
+    confirm: Callable[[], Awaitable[None]] = field(default=_confirm_nothing, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

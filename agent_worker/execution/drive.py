@@ -1,6 +1,7 @@
 """The drive: an engine at work, each message of it stored before it goes on."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import Enum, auto
 from typing import Any, Final
@@ -18,8 +19,9 @@ from agent_worker.engine.protocol import (
 )
 from agent_worker.execution.closing import describe, failed, open_calls
 from agent_worker.execution.deltas import DeltaStream
+from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
-from shared.errors import FencedError
+from shared.errors import FencedError, StoreUnavailableError, UnknownRunError
 from shared.message import Draft
 from shared.run import Ending, RunStatus
 
@@ -55,12 +57,14 @@ class Drive:
         request: EngineRequest,
         transcript: Transcript,
         deltas: DeltaStream,
+        tenure: Tenure,
         *,
         saves_each: bool,
         on_progress: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._engine = engine
-        self._request = request
+        self._request = dataclasses.replace(request, confirm=self._confirm)
+        self._tenure = tenure
         self._transcript = transcript
         self._deltas = deltas
         self._saves_each = saves_each
@@ -113,6 +117,7 @@ class Drive:
 
     async def _consume(self) -> None:
         with in_run(self._request.run):
+            await self._confirm()
             events = self._engine.run(self._request)
             try:
                 await self._follow(events)
@@ -132,6 +137,7 @@ class Drive:
                 continue
             self._transcript.add(event)
             await self._store()
+            await self._confirm()  # for engines that start their tools without asking
             if self._is_leaving and self._is_at_safe_point():
                 return
 
@@ -145,6 +151,14 @@ class Drive:
         if self._on_progress is not None:
             await self._on_progress()
             self._on_progress = None
+
+    async def _confirm(self) -> None:
+        """See `EngineRequest.confirm`. Once the run is lost this waits to be cancelled."""
+        try:
+            await self._tenure.confirm()
+        except (FencedError, UnknownRunError, StoreUnavailableError):
+            self.stop(Stop.LOST)
+            await asyncio.get_running_loop().create_future()
 
     async def _halt(self, engine: asyncio.Task[None]) -> None:
         if engine.done():

@@ -22,6 +22,7 @@ from agent_worker.execution.closing import (
 from agent_worker.execution.deltas import DeltaStream
 from agent_worker.execution.drive import Drive, Stop
 from agent_worker.execution.persistence import insist, uninterrupted
+from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
 from shared.backend import Backend
 from shared.conversation.protocol import Claim, Writer
@@ -74,6 +75,7 @@ class Executor:
         self._conversations = backend.conversations
         self._dispatcher = dispatcher
         self._settings = settings
+        self._tenure = Tenure(self._check_lease, trusted_s=settings.heartbeat_s)
         self._drive: Drive | None = None
         self._transcript: Transcript | None = None
         self._stop: Stop | None = None
@@ -138,7 +140,7 @@ class Executor:
         """Do what is left to do of the run. None: it is to be handed over."""
         claim = await self._claim()
         self._transcript = Transcript(
-            self._conversations, self._run.history_id, self._writer, claim.own
+            self._conversations, self._run.history_id, self._writer, claim.own, self._tenure
         )
         if self._run.cancel_requested:
             return Ending(status=RunStatus.CANCELLED)
@@ -153,7 +155,8 @@ class Executor:
         return await self._drive_engine(claim, self._transcript)
 
     async def _claim(self) -> Claim:
-        return await insist(
+        asked_at = time.monotonic()
+        claim = await insist(
             partial(
                 self._conversations.claim,
                 self._run.history_id,
@@ -161,6 +164,13 @@ class Executor:
                 limit=self._bounds.history_size - 1,
             )
         )
+        self._tenure.renew(asked_at)
+        return claim
+
+    async def _check_lease(self) -> None:
+        run = await insist(partial(self._ledger.get, self._run.id))
+        if run.status is not RunStatus.RUNNING or run.fencing_token != self.fencing_token:
+            raise FencedError("The lease ran out while this worker stood still.")
 
     async def _drive_engine(self, claim: Claim, transcript: Transcript) -> Ending | None:
         request = EngineRequest(
@@ -177,6 +187,7 @@ class Executor:
             request,
             transcript,
             deltas,
+            self._tenure,
             saves_each=saves_each,
             on_progress=self._clear_strikes if self._run.strikes else None,
         )
@@ -217,7 +228,7 @@ class Executor:
         try:
             own = (await self._claim()).own
             self._transcript = Transcript(
-                self._conversations, self._run.history_id, self._writer, own
+                self._conversations, self._run.history_id, self._writer, own, self._tenure
             )
             await self._settle(ending)
         except _OUT_OF_REACH:

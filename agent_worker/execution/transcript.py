@@ -1,11 +1,13 @@
 """The transcript: what one run has written, and how much of it is stored."""
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
 import structlog
 
 from agent_worker.execution.persistence import insist
+from agent_worker.execution.tenure import Tenure
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.errors import PositionGapError
 from shared.message import Draft, Message
@@ -23,9 +25,15 @@ class Transcript:
     """
 
     def __init__(
-        self, store: ConversationStore, history: str, writer: Writer, stored: Sequence[Message]
+        self,
+        store: ConversationStore,
+        history: str,
+        writer: Writer,
+        stored: Sequence[Message],
+        tenure: Tenure,
     ) -> None:
         self._store = store
+        self._tenure = tenure
         self._history = history
         self._writer = writer
         self._messages = list(stored)
@@ -74,4 +82,6 @@ class Transcript:
             )
 
     async def _append(self, messages: Sequence[Message]) -> None:
+        asked_at = time.monotonic()
         await insist(partial(self._store.append, self._history, messages, writer=self._writer))
+        self._tenure.renew(asked_at)

@@ -61,6 +61,7 @@ class Execution:
             request.run,
             request.limits,
             before_model_call=self._settle_request,
+            before_tool=request.confirm,
             show=(lambda text: relay.push(TextDelta(text))) if request.stream_text else None,
             renamed=self._renamed,
         )
@@ -185,6 +186,7 @@ class Execution:
         parts = _unanswered(self._messages)
         await self._recorder.give_parts(parts, self._guard.round)
         self._recorder.note_request(parts, self._messages[-1].metadata if parts else None)
+        await self._request.confirm()
         self._is_asking = True
 
     async def _call(self, agent_run: Run, node: Any) -> Any:

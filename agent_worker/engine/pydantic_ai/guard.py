@@ -67,6 +67,7 @@ class RunGuard(AbstractCapability[Any]):
         limits: EngineLimits,
         *,
         before_model_call: Callable[[], Awaitable[None]],
+        before_tool: Callable[[], Awaitable[None]],
         show: Show | None,
         renamed: dict[str, str],
     ) -> None:
@@ -74,6 +75,7 @@ class RunGuard(AbstractCapability[Any]):
         self._run = run
         self._limits = limits
         self._before_model_call = before_model_call
+        self._before_tool = before_tool
         self._show = show
         self._renamed = renamed
 
@@ -120,6 +122,7 @@ class RunGuard(AbstractCapability[Any]):
             if recorded.said:
                 ctx.enqueue(*recorded.said)
             return _answer(recorded)
+        await self._before_tool()
         with in_tool(self._tool_context(index, call)):
             result = _storable(await self._execute(ctx, call, args, handler))
         self.round.executed.add(index)
@@ -144,6 +147,7 @@ class RunGuard(AbstractCapability[Any]):
         recorded = self.round.recorded.get(index)
         if recorded is not None and recorded.has_output:
             return recorded.output
+        await self._before_tool()
         with in_tool(self._tool_context(index, call)):
             result = await handler(output)
         if result is not output:

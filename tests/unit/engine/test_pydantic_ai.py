@@ -1,5 +1,7 @@
 """Pydantic AI agents as engines: the contract."""
 
+import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from pydantic_ai.usage import RequestUsage
 
 from agent_worker.engine.protocol import Engine, EngineError, EngineLimits
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
-from tests.contract.engine import EngineContract, Scene, collect, request
+from tests.contract.engine import EngineContract, Scene, collect, next_message, request, settle
 
 
 def model_of(scene: Scene) -> FunctionModel:
@@ -49,3 +51,27 @@ async def test_the_model_is_not_asked_beyond_the_limit() -> None:
         await collect(PydanticAIEngine(agent).run(request(limits=limits)))
 
     assert scene.asked == [0, 1]
+
+
+async def test_nothing_is_started_before_it_is_confirmed() -> None:
+    """A worker that stood still asks first whether the run is its own: each model call and tool."""
+    scene = Scene((("a", "b"),))
+    confirmed = asyncio.Semaphore(0)
+
+    async def confirm() -> None:
+        await confirmed.acquire()
+
+    asked = dataclasses.replace(request(), confirm=confirm)
+    events = TestPydanticAIEngine().engine(scene).run(asked)
+    answer = asyncio.create_task(next_message(events))
+    await settle()
+    assert scene.asked == []
+    confirmed.release()
+    await answer
+    result = asyncio.create_task(next_message(events))
+    await settle()
+    assert (scene.asked, scene.started) == ([0], [])
+    confirmed.release()
+    await result
+    assert scene.started == ["a"]
+    await events.aclose()

@@ -1,6 +1,7 @@
 """A run that is cut off at any point and continued by another worker ends like one that was not."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -77,6 +78,31 @@ async def test_a_worker_that_comes_back_from_the_dead_changes_nothing(
     ]
     assert await stage.ledger.get(run_id) == run
     assert told(await stage.history(run_id)) == await uninterrupted_history()
+
+
+@pytest.mark.parametrize(("appends", "started"), [(1, []), (2, []), (3, ["search"])])
+async def test_a_worker_that_hears_too_late_of_its_write_starts_nothing(
+    appends: int, started: list[str]
+) -> None:
+    """It was frozen while it waited for the answer; the write went well, the run has gone on."""
+    stage = Stage(heartbeat_s=0.001)
+    pause = Pause(appends)
+    for number in range(1, appends + 1):
+        stage.faults.add("append", partial(pause, number), after=True)
+    engine = ScriptedEngine(SCRIPT)
+    zombie = stage.worker(engine)
+    run_id = await stage.submit("room")
+    assert await zombie.wake(run_id)
+    await pause.reached.wait()
+    await take_over(stage)
+    await stage.ended(run_id)
+    with structlog.testing.capture_logs() as entries:
+        pause.released.set()
+        await idle(zombie)
+    assert engine.executed == started
+    assert "run.lost" in [entry["event"] for entry in entries]
+    assert told(await stage.history(run_id)) == await uninterrupted_history()
+    await stage.aclose()
 
 
 @pytest.mark.parametrize("step", STEPS)

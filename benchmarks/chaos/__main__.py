@@ -5,7 +5,7 @@
 
 Workers are killed, frozen for longer than a lease and terminated; the store and the broker are
 restarted; wake-ups are dropped and doubled; runs are cancelled, interrupted, rolled back, submitted
-twice and submitted to servers that are away. Tools and models write what they do to a file outside
+twice, and submitted while servers are away. Tools and models write what they do to a file outside
 of Redis. In the end every run, every message, every execution and what every watcher saw is held
 against what was promised. Exit code 1 on any violation; then logs and data are kept.
 """
@@ -64,10 +64,10 @@ def main() -> int:
     report.print(console)
     if options.json is not None:
         options.json.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    if report.violations:
+    if report.violations or options.keep:
         (folder / "report.json").write_text(json.dumps(report.as_json(), indent=2))
         console.print(f"{len(report.violations)} violations; logs and data are in {folder}")
-        return 1
+        return 1 if report.violations else 0
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 
@@ -86,6 +86,7 @@ def _read_options() -> argparse.Namespace:
         default=_find_recordings(),
         help="recorded conversations, one JSON object a line (those of AGENTS_RECORDINGS, if any)",
     )
+    parser.add_argument("--keep", action="store_true", help="keep logs and data in any case")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 

@@ -5,12 +5,14 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
 from agent_client import AsyncAgentClient
+from benchmarks.chaos.evidence import Harm
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.gather import gather
 from benchmarks.chaos.load import Load
@@ -78,6 +80,7 @@ async def _run(setup: Setup, site: Site, plan: Sequence[Conversation], console: 
         await load.settle(SETTLE_S)
         load.notes.sightings += await elsewhere.finish(SETTLE_S / 4)
         view.phase = "verifying"
+        _write_harms(site.folder, faults.harms)
         specs = {spec.id: spec for conversation in plan for spec in conversation.specs}
         evidence = await gather(site, specs, load.notes, faults.harms)
     return Report.of(setup, evidence, verify(evidence), time.monotonic() - began)
@@ -88,3 +91,9 @@ def _write_recordings(folder: Path, recordings: Sequence[Recording]) -> Path:
     lines = (json.dumps(sound_row(recording)) + "\n" for recording in recordings)
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+def _write_harms(folder: Path, harms: Sequence[Harm]) -> None:
+    """Beside the logs, for whoever wants to know what happened when."""
+    lines = (json.dumps(asdict(harm)) + "\n" for harm in sorted(harms, key=lambda each: each.at))
+    (folder / "harms.jsonl").write_text("".join(lines))

@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def retake_s(self) -> float:
+        """How long after it was taken back a run may wait for the worker that is rung for it."""
+        return min(self.sweep_s, self.pickup_s)
+
+    @property
     def effective_broker_url(self) -> str:
         """The broker's URL, in clear: for the Celery app only, never for a log."""
         return (self.broker_url or self.redis_url).get_secret_value()

@@ -59,6 +59,7 @@ class MemoryRunLedger:
         self._clock = clock
         self._lease = timedelta(seconds=settings.lease_s)
         self._pickup = timedelta(seconds=settings.pickup_s)
+        self._retake = timedelta(seconds=settings.retake_s)
         self._runs = RunTable(
             run_ttl_s=settings.run_ttl_s,
             idempotency_ttl_s=settings.idempotency_ttl_s,
@@ -333,6 +334,7 @@ class MemoryRunLedger:
         is_suspect = strikes == self._strikes_of_suspect and not run.cancel_requested
         counted = {"crashes": crashes, "strikes": strikes, "is_suspect": is_suspect}
         self._release(run.model_copy(update=counted))
+        self._ready[run.id] = min(self._ready[run.id], self._clock() + self._retake)
         return self._wake_up(run.id)
 
     def _release(self, run: Run) -> None:

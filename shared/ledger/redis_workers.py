@@ -90,7 +90,7 @@ class WorkerRegistry:
             limit,
             self._lease,
             milliseconds(self._settings.event_ttl_s),
-            milliseconds(self._settings.pickup_s),
+            milliseconds(self._settings.retake_s),
             milliseconds(self._settings.run_ttl_s),
             self._settings.max_crashes - 1,
             len(live),

@@ -228,6 +228,13 @@ class RecoveryContract:
         await take(ledger, run.id)
         assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).overdue == ()
 
+    async def test_a_run_that_was_taken_back_is_overdue_soon(self, harness: Harness) -> None:
+        """After `sweep_s`: whoever is rung for it may be dead too, and it has waited for a lease."""
+        ledger = harness.open(pickup_s=3600, sweep_s=0.05).ledger
+        lease = await lease_new(ledger)
+        await self._sweep_until_reclaimed(ledger)
+        await self._sweep_until_overdue(ledger, lease.run.id)
+
     async def test_a_run_that_became_ready_later_is_found_too(self, ledger: RunLedger) -> None:
         """After a finish, a hand-over, a cancel and a withdrawal whose ring was lost."""
         names = [conversation_name() for _ in range(4)]

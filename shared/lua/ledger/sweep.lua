@@ -3,13 +3,14 @@
 -- KEYS[1]  {tag}:holders
 -- KEYS[2]  {tag}:leases:<sweeping worker>
 -- KEYS[3]  {tag}:cancelling
--- ARGV     1 tag, 2 how many overdue runs to name, 3 lease_ms, 4 event_ttl_ms, 5 pickup_ms,
+-- ARGV     1 tag, 2 how many overdue runs to name, 3 lease_ms, 4 event_ttl_ms, 5 retake_ms,
 --          6 run_ttl_ms, 7 strikes of a suspect (0: there are none),
 --          8 n, then n ids of live workers, then the agents that the sweeper serves
 -- Answer   {reclaimed {{id, agent, priority}...}, overdue {{id, since}...}, cancelled {id...},
 --           leased {id...}, suspects {{id, since}...}}    at most one suspect of an agent
 
 local tag, limit, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- Whoever is rung may be dead or frozen as well, and these runs have waited for a lease already.
 local ttls = {event_ms = tonumber(ARGV[4]), pickup_ms = tonumber(ARGV[5])}
 local now = now_ms()
 local is_live = {}

@@ -76,6 +76,7 @@ class LogEntry:
     run_id: str
     worker_id: str
     attempt: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ async def _run(setup: Setup, site: Site, plan: Sequence[Conversation], console: 
             await stack.enter_async_context(AsyncAgentClient(site.settings)) for _ in range(CLIENTS)
         ]
         elsewhere = Elsewhere(site.environment, site.folder / "watcher.log")
+        stack.push_async_callback(elsewhere.aclose)
         load = Load(site, clients, elsewhere, seed=setup.seed)
         faults = Faults(site, clients[0], seed=setup.seed)
         view = View(site, load, faults, runs=setup.runs)

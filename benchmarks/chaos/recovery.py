@@ -59,6 +59,7 @@ def read_log(path: Path) -> list[LogEntry]:
                     run_id=entry["run_id"],
                     worker_id=entry["worker_id"],
                     attempt=entry.get("attempt"),
+                    reason=entry.get("reason", ""),
                 )
             )
     return entries

@@ -12,6 +12,8 @@ from benchmarks.chaos.findings import Findings, Violation
 from benchmarks.chaos.recovery import Spread, recoveries
 from benchmarks.chaos.schedule import FaultKind
 
+_REFUSED = "fencing token"
+"""What is in the reason of a refusal by a store, and not in that of a look at the ledger."""
 _KILLS = (FaultKind.KILL, FaultKind.KILL_ALL)
 
 
@@ -60,6 +62,7 @@ class Report:
             console.print(f"violation  {violation}", markup=False, highlight=False, soft_wrap=True)
         setup = self.setup
         table = Table(
+            show_header=False,
             title=f"seed {setup.seed}, {setup.broker} as the broker, {setup.workers} workers, "
             f"{setup.runs} runs ({setup.recorded} recorded) in {setup.minutes:g} minutes, "
             f"AGENTS_MAX_CRASHES={setup.max_crashes}, all else at its default",
@@ -113,28 +116,29 @@ def _harms(evidence: Evidence) -> dict[str, int]:
 
 
 def _promises(evidence: Evidence, findings: Findings) -> dict[str, float | int]:
-    names = (
-        "messages expected",
-        "messages stored",
-        "messages duplicated",
-        "messages missing",
-        "messages unexpected",
-        "orphan calls",
-        "tool executions",
-        "finished tool executed again",
-        "tool in flight, executed again",
-        "model executions",
-        "finished model executed again",
-        "model in flight, executed again",
-        "zombie writes stored",
-        "watchers",
-        "watched messages",
-        "watched, missed",
-        "watched, repeated",
-    )
-    figures: dict[str, float | int] = {name: findings.counts[name] for name in names}
-    refused = sum(entry.event == "run.lost" for entry in evidence.logs)
-    return figures | {"zombie runs dropped": refused}
+    counts = findings.counts
+    lost = [entry.reason for entry in evidence.logs if entry.event == "run.lost"]
+    return {
+        "messages expected": counts["messages expected"],
+        "messages stored": counts["messages stored"],
+        "messages duplicated": counts["messages duplicated"],
+        "messages missing": counts["messages missing"],
+        "messages unexpected": counts["messages unexpected"],
+        "orphan calls": counts["orphan calls"],
+        "tools executed": counts["tool executions"],
+        "finished tools executed again": counts["finished tool executed again"],
+        "tools in flight when stopped, executed again": counts["tool in flight, executed again"],
+        "models called": counts["model executions"],
+        "finished model calls made again": counts["finished model executed again"],
+        "model calls in flight when stopped, made again": counts["model in flight, executed again"],
+        "runs dropped by zombies": len(lost),
+        "  of these at a write that was refused": sum(_REFUSED in reason for reason in lost),
+        "zombie writes stored": counts["zombie writes stored"],
+        "watchers": counts["watchers"],
+        "messages watched": counts["watched messages"],
+        "messages missed by watchers": counts["watched, missed"],
+        "messages repeated to watchers": counts["watched, repeated"],
+    }
 
 
 def _times(evidence: Evidence) -> dict[str, float | int]:

@@ -130,9 +130,7 @@ class Elsewhere:
         assert self._reading is not None
         self._process.stdin.close()
         await asyncio.wait({self._reading}, timeout=timeout_s)
-        if self._process.returncode is None:
-            self._process.terminate()
-        await self._process.wait()
+        await self.aclose()
         await self._reading
         unseen = self._told.keys() - {sighting.run_id for sighting in self._sightings}
         lost = [
@@ -140,6 +138,12 @@ class Elsewhere:
             for run_id in unseen
         ]
         return self._sightings + lost
+
+    async def aclose(self) -> None:
+        """End the process, whatever it still waits for. Harmless if it has ended."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
 
     async def _read(self) -> None:
         assert self._process is not None

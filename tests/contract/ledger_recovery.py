@@ -229,7 +229,7 @@ class RecoveryContract:
         assert (await ledger.sweep("worker-2", agents=[AGENT], limit=5)).overdue == ()
 
     async def test_a_run_that_was_taken_back_is_overdue_soon(self, harness: Harness) -> None:
-        """After `sweep_s`: whoever is rung for it may be dead too, and it has waited for a lease."""
+        """After `sweep_s`: whoever is rung for it may be dead too, and it has waited enough."""
         ledger = harness.open(pickup_s=3600, sweep_s=0.05).ledger
         lease = await lease_new(ledger)
         await self._sweep_until_reclaimed(ledger)

@@ -87,7 +87,7 @@ class Evidence:
     told: Sequence[Told] = ()
     cancels: Sequence[CancelTold] = ()
     outcomes: Mapping[str, RunStatus] = field(default_factory=dict)
-    """What `result` told about each accepted run; one that is missing did not end in time."""
+    """What `result` told about each accepted run; one that is missing was told nothing in time."""
     runs: Sequence[Run] = ()
     """All runs in the ledger, oldest first."""
     histories: Mapping[str, Sequence[Message]] = field(default_factory=dict)

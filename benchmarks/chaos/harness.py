@@ -76,8 +76,10 @@ async def _run(setup: Setup, site: Site, plan: Sequence[Conversation], console: 
         view.phase = "settling"
         load.stop_waiting()
         await asyncio.wait({holding}, timeout=SETTLE_S)
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
+        if holding.done():
+            holding.result()  # a defect of the harness is no verdict
+        else:
+            holding.cancel()  # somebody waits for a run that does not end; the verdict says so
         await load.settle(SETTLE_S)
         load.notes.sightings += await elsewhere.finish(SETTLE_S / 4)
         view.phase = "verifying"

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,7 +78,8 @@ class Load:
             _, pending = await asyncio.wait(self._watching, timeout=timeout_s)
             for task in pending:
                 task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            # What is missing in the notes then, whatever the reason, is a violation.
+            await asyncio.gather(*self._watching, return_exceptions=True)
 
     async def _hold(self, conversation: Conversation) -> None:
         await asyncio.sleep(conversation.at)
@@ -165,7 +167,8 @@ class Load:
     async def _await_end(self, spec_id: str) -> None:
         run = self.notes.accepted.get(spec_id)
         if run is not None:
-            await run.result()
+            with suppress(AgentsError):  # who follows the run notes that there was no outcome
+                await run.result()
 
     async def _await_outage(self, step: AwaitOutage) -> bool:
         away = self._site.store_is_away if step.of == "store" else self._site.broker_is_away

@@ -168,10 +168,21 @@ def test_a_run_that_is_cancelled_though_nobody_asked_is_named() -> None:
     assert broken(evidence(_cancelled(4, 0))) == {"status"}
 
 
+def test_a_run_that_waited_is_not_cancelled_by_one_that_interrupts() -> None:
+    """Only the active one is, which had started when the other one came."""
+    interrupting = Story(spec("third", on_busy=BusyPolicy.INTERRUPT), began=BEGAN + 3)
+    interrupting.change(started_at=Story(began=BEGAN + 20).run.started_at)
+    active = _cancelled(4, 0)
+    assert verify(evidence(active, interrupting)).violations == []
+    active.change(started_at=Story(began=BEGAN + 5).run.started_at)
+    assert "status" in broken(evidence(active, interrupting))
+
+
 def test_an_outcome_that_changes_is_named() -> None:
     """What a caller was told stays true."""
     story = Story()
     assert broken(evidence(story, outcomes={story.run.id: RunStatus.FAILED})) == {"outcome"}
+    assert broken(evidence(story, outcomes={})) == {"outcome"}, "nobody was told"
 
 
 def test_a_run_that_was_accepted_and_is_gone_is_named() -> None:

@@ -44,6 +44,7 @@ class Faults:
             FaultKind.TERMINATE: self._terminate,
             FaultKind.STORE_RESTART: self._restart_store,
             FaultKind.STORE_STALL: self._stall_store,
+            FaultKind.STORE_SILENCE: self._stall_store,
             FaultKind.BROKER_RESTART: self._restart_broker,
             FaultKind.DROP: self._drop,
             FaultKind.DUPLICATE: self._duplicate,

@@ -31,6 +31,8 @@ CLIENTS: Final = 3
 """Callers share these, as the processes of an app server would."""
 SETTLE_S: Final = 120.0
 """How long, after the last fault, runs may take to end: what waits in line takes a while."""
+LAST_S: Final = 10.0
+"""How long watchers may take to say what they saw once their runs have ended."""
 
 
 def run_harness(
@@ -70,18 +72,24 @@ async def _run(setup: Setup, site: Site, plan: Sequence[Conversation], console: 
         await stack.enter_async_context(view.shown(console))
         await asyncio.gather(elsewhere.start(), *(worker.start() for worker in site.workers))
         view.phase = "under fire"
-        schedule = make_schedule(setup.seed, seconds, site.settings.lease_s)
+        schedule = make_schedule(
+            setup.seed,
+            seconds,
+            lease_s=site.settings.lease_s,
+            redis_timeout_s=site.settings.redis_timeout_s,
+        )
         holding = asyncio.create_task(load.hold(plan), name="load")
         await faults.carry_out(schedule, seconds)
         view.phase = "settling"
         load.stop_waiting()
+        deadline = time.monotonic() + SETTLE_S
         await asyncio.wait({holding}, timeout=SETTLE_S)
         if holding.done():
             holding.result()  # a defect of the harness is no verdict
         else:
             holding.cancel()  # somebody waits for a run that does not end; the verdict says so
-        await load.settle(SETTLE_S)
-        load.notes.sightings += await elsewhere.finish(SETTLE_S / 4)
+        await load.settle(max(deadline - time.monotonic(), LAST_S))
+        load.notes.sightings += await elsewhere.finish(LAST_S)
         view.phase = "verifying"
         _write_harms(site.folder, faults.harms)
         specs = {spec.id: spec for conversation in plan for spec in conversation.specs}

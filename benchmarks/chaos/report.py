@@ -109,6 +109,7 @@ def _harms(evidence: Evidence) -> dict[str, int]:
         "workers terminated": done[FaultKind.TERMINATE],
         "store restarts": done[FaultKind.STORE_RESTART],
         "store stalls": done[FaultKind.STORE_STALL],
+        "store silent for longer than clients wait": done[FaultKind.STORE_SILENCE],
         "broker restarts": done[FaultKind.BROKER_RESTART],
         "wake-ups dropped": messages[FaultKind.DROP],
         "wake-ups added": messages[FaultKind.DUPLICATE] + messages[FaultKind.RING_AGAIN],

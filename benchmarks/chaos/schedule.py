@@ -21,6 +21,8 @@ class FaultKind(StrEnum):
     """kill -9 of the store, which is started again a little later."""
     STORE_STALL = "store_stall"
     """SIGSTOP of the store for some seconds: connections stand, and nothing answers."""
+    STORE_SILENCE = "store_silence"
+    """The same for longer than clients wait: writes happen whose answers nobody hears."""
     BROKER_RESTART = "broker_restart"
     """kill -9 of the broker; or, where it is not ours, all connections to it cut for a while."""
     DROP = "drop"
@@ -54,13 +56,21 @@ _PER_MINUTE: Final = {
     FaultKind.DUPLICATE: 3.0,
     FaultKind.RING_AGAIN: 4.0,
 }
-_AT_LEAST_ONCE: Final = frozenset(FaultKind) - {FaultKind.KILL_ALL, FaultKind.STORE_STALL}
+_AT_LEAST_ONCE: Final = frozenset(_PER_MINUTE) - {FaultKind.KILL_ALL, FaultKind.STORE_STALL}
 _CALM_S: Final = 2.0
 """No fault so soon after the start."""
+_SILENCE_FROM_S: Final = 40.0
+"""A shorter load would hardly be felt beside a silence."""
 
 
-def make_schedule(seed: int, seconds: float, lease_s: float) -> list[Fault]:
-    """Faults for `seconds` of load, in order of time."""
+def make_schedule(
+    seed: int, seconds: float, *, lease_s: float, redis_timeout_s: float
+) -> list[Fault]:
+    """Faults for `seconds` of load, in order of time.
+
+    The silence comes last and by itself: nobody can recover from anything while the store stands,
+    and what is measured is recovery from the loss of workers.
+    """
     chance = random.Random(f"faults {seed}")  # noqa: S311 - has to be the same for the same seed
     lasting = {
         FaultKind.KILL: (0.0, 2.5),
@@ -74,9 +84,15 @@ def make_schedule(seed: int, seconds: float, lease_s: float) -> list[Fault]:
         FaultKind.DUPLICATE: (1.0, 4.0),
         FaultKind.RING_AGAIN: (0.0, 0.0),
     }
-    faults = [
+    faults = []
+    end = seconds - 1.0
+    if seconds >= _SILENCE_FROM_S:
+        silence_s = redis_timeout_s + chance.uniform(0.5, 1.5)
+        faults.append(Fault(end - silence_s, FaultKind.STORE_SILENCE, silence_s, choice=0.0))
+        end -= silence_s + lease_s
+    faults += [
         Fault(
-            at=chance.uniform(_CALM_S, max(seconds - 1.0, _CALM_S)),
+            at=chance.uniform(_CALM_S, max(end, _CALM_S)),
             kind=kind,
             seconds=chance.uniform(*lasting[kind]),
             choice=chance.random(),

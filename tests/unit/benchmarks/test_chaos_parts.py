@@ -12,24 +12,29 @@ from benchmarks.chaos.journal import PATH, journaled, read_journal
 from benchmarks.chaos.plan import make_plan
 from benchmarks.chaos.recovery import Spread, read_log, recoveries
 from benchmarks.chaos.relay import Relay
-from benchmarks.chaos.schedule import FaultKind, make_schedule
+from benchmarks.chaos.schedule import Fault, FaultKind, make_schedule
 from shared.errors import BrokerUnavailableError
 
 FROZEN = (FaultKind.FREEZE,)
+
+
+def schedule(seed: int, seconds: float) -> list[Fault]:
+    """At default settings."""
+    return make_schedule(seed, seconds, lease_s=4, redis_timeout_s=5)
 
 
 def test_one_seed_gives_one_plan_and_one_schedule() -> None:
     """What was found can be looked for again."""
     assert make_plan(7, 50, 60, []) == make_plan(7, 50, 60, [])
     assert make_plan(7, 50, 60, []) != make_plan(8, 50, 60, [])
-    assert make_schedule(7, 60, 4) == make_schedule(7, 60, 4)
-    assert make_schedule(7, 60, 4) != make_schedule(8, 60, 4)
+    assert schedule(7, 60) == schedule(7, 60)
+    assert schedule(7, 60) != schedule(8, 60)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_three_minutes_hold_enough_of_everything(seed: int) -> None:
     """At least 30 kills, 10 freezes longer than a lease, and each kind of conversation."""
-    faults = make_schedule(seed, 180, 4)
+    faults = schedule(seed, 180)
     counts = Counter(fault.kind for fault in faults)
     assert counts[FaultKind.KILL] >= 30
     assert counts[FaultKind.FREEZE] >= 10

@@ -88,8 +88,8 @@ class RunLedger(Protocol):
       a strike, and one strike away from `max_crashes`, is a suspect: sweeps name it apart from the
       others, and a worker that has one already can lease without getting another.
     - *A ready run is overdue* `pickup_s` after it became ready, `sweep_s` after it was taken back
-      from a dead worker (if that is less); at once, when it was asked to stop, is a suspect, or when
-      a worker that does not serve its agent tried to lease it.
+      from a dead worker (if that is less); at once, when it was asked to stop, is a suspect, or
+      when a worker that does not serve its agent tried to lease it.
     - *Every change of status* is a `StatusEvent` in the run's event log and a hint on its topic.
     - *Ended runs are kept* for `run_ttl_s`, an event log for `event_ttl_s` after its last event.
     - *Time* is the store's clock, never a caller's.

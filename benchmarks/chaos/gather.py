@@ -18,7 +18,7 @@ from shared.run import RunStatus
 from shared.settings import Settings
 
 ALL: Final = 1_000_000
-_EMPTY_AT_THE_END: Final = ("waiting", "interrupting", "ready", "leases", "cancelling")
+_EMPTY_AT_THE_END: Final = ("waiting", "interrupting", "ready", "suspects", "leases", "cancelling")
 """Indexes that name no run once every run has ended; see `shared.redis_keys`."""
 
 

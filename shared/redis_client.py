@@ -64,6 +64,7 @@ Redis 6 gives the code somewhere in the text of another error; for a pipeline, r
 
 _DAMAGED: Final = re.compile(
     r"WRONGTYPE|(?:hash )?value is not an? (?:integer|float|valid float)"
+    r"|command arguments must be strings or integers"
     r"|attempt to (?:compare|perform arithmetic on|concatenate|index)[^:]*"
 )
 """What a server says, or one of the scripts, that comes upon something nobody here has written."""

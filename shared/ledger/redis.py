@@ -22,7 +22,13 @@ from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import is_run_id, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.ledger.redis_index import RunIndex
-from shared.ledger.redis_record import milliseconds, read_run, read_wake_up, readable_events
+from shared.ledger.redis_record import (
+    check_agent,
+    milliseconds,
+    read_run,
+    read_wake_up,
+    readable_events,
+)
 from shared.ledger.redis_workers import WorkerRegistry
 from shared.notification.protocol import Notifications
 from shared.redis_client import Script, lower_bound, script_source, translated_errors
@@ -197,6 +203,8 @@ class RedisRunLedger:
             [self._keys.run(run_id)],
             [tag, run_id, worker_id, self._event_ttl, int(takes_suspect), *agents],
         )
+        if answer[0] == "unserved":
+            check_agent(run_id, answer[1])
         if answer[0] != "leased":
             return None
         run = read_run(run_id, answer[1])

@@ -45,7 +45,9 @@ class RunIndex:
                 break
             found += [
                 run
-                for run in await self._records([run_id for _, run_id in places if is_run_id(run_id)])
+                for run in await self._records(
+                    [run_id for _, run_id in places if is_run_id(run_id)]
+                )
                 if run.status in statuses and (agent is None or run.agent == agent)
             ]
             place = places[-1]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import structlog
 
 from shared.codec import decode
-from shared.errors import CorruptEntryError, NewerVersionError
+from shared.errors import CorruptEntryError, InvalidIdError, NewerVersionError
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import check_id, partition_of_run
 from shared.ledger.protocol import WakeUp
@@ -47,7 +47,9 @@ def read_run(run_id: str, answer: Mapping[str, str] | Sequence[str]) -> Run:
             raise NewerVersionError(
                 f"{where} was written by a newer version; update this process."
             ) from error
-        raise CorruptEntryError(f"{where} cannot be read: {error}") from error
+        if isinstance(error, CorruptEntryError):
+            raise
+        raise CorruptEntryError(f"{where} cannot be read ({type(error).__name__}).") from error
 
 
 def _is_newer(record: Mapping[str, str]) -> bool:
@@ -57,10 +59,21 @@ def _is_newer(record: Mapping[str, str]) -> bool:
 
 def _check_same(new: NewRun, run_id: str, record: Mapping[str, str]) -> None:
     """Scripts go by the fields beside what was submitted; a run in which the two differ would be
-    executed by the wrong agent, or write to somebody else's conversation."""
+    executed by the wrong agent, or write to somebody else's conversation.
+    """
     told = (run_id, record["agent"], record["history"])
     if told != (new.id, new.agent, new.history_id):
-        raise ValueError("its fields contradict what was submitted")
+        raise CorruptEntryError(
+            f"The record of run {run_id} cannot be read: its fields contradict what was submitted."
+        )
+
+
+def check_agent(run_id: str, agent: str) -> None:
+    """Raises `CorruptEntryError` for a run that no worker will ever serve."""
+    try:
+        check_id(agent, "agent name")
+    except InvalidIdError as error:
+        raise CorruptEntryError(f"The record of run {run_id} names no agent.") from error
 
 
 def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run:
@@ -144,9 +157,7 @@ def readable_events(
         try:
             events.append(read_event(run_id, cursor, fields))
         except CorruptEntryError as error:
-            log.error(
-                "entry.unreadable", run_id=run_id, cursor=cursor, error=type(error).__name__
-            )
+            log.error("entry.unreadable", run_id=run_id, cursor=cursor, error=type(error).__name__)
     return events
 
 
@@ -157,7 +168,7 @@ def check_text(*values: str) -> None:
         ValueError: There are some. Whoever wrote them out again would fail.
     """
     for value in values:
-        value.encode()
+        str.encode(value)
 
 
 def _mapping(flat: Sequence[str]) -> dict[str, str]:

@@ -16,20 +16,17 @@ end
 if not has_record(tag, id) then
   return 0
 end
-local run = redis.call('HMGET', KEYS[1], 'status', 'created', 'history')
+local run = redis.call('HMGET', KEYS[1], 'status', 'history')
 if run[1] == 'completed' or run[1] == 'failed' or run[1] == 'cancelled' then
   return 0
 end
 local now = now_ms()
-if not tonumber(run[2]) then
-  redis.call('HSET', KEYS[1], 'created', now)
-end
 redis.call('HSET', KEYS[1], 'finished', now, 'ending', ARGV[4])
 redis.call('ZREM', tag .. ':status:queued', id)
 redis.call('ZREM', tag .. ':status:running', id)
 set_status(tag, id, 'failed', tonumber(ARGV[5]))
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
-if run[3] then
-  pcall(pass_on, tag, run[3], id, now, tonumber(ARGV[7]))
+if run[2] then
+  pcall(pass_on, tag, run[2], id, now, tonumber(ARGV[7]))
 end
 return 1

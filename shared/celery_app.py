@@ -28,7 +28,8 @@ class _AgentsApp(Celery):
 
     def __init__(self, name: str, broker_url: str) -> None:
         self._broker_url = broker_url
-        super().__init__(name, broker=broker_url, backend="disabled://", set_as_current=False)
+        super().__init__(name, broker=broker_url, set_as_current=False)
+        self.backend_cls = "disabled://"
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
         return super().connection_for_read(url or self._broker_url, **options)

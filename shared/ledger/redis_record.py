@@ -58,8 +58,10 @@ def _is_newer(record: Mapping[str, str]) -> bool:
 
 
 def _check_same(new: NewRun, run_id: str, record: Mapping[str, str]) -> None:
-    """Scripts go by the fields beside what was submitted; a run in which the two differ would be
-    executed by the wrong agent, or write to somebody else's conversation.
+    """Compare what was submitted with the fields beside it, which scripts go by.
+
+    A run in which the two differ would be executed by the wrong agent, or write to somebody else's
+    conversation.
     """
     told = (run_id, record["agent"], record["history"])
     if told != (new.id, new.agent, new.history_id):

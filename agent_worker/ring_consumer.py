@@ -118,7 +118,7 @@ def _on_command(node: Any, body: object, _message: object) -> None:
     """
     try:
         node.handle_message(body)
-    except Exception as error:  # anybody can send anything
+    except Exception as error:  # noqa: BLE001  anybody can send anything
         log.warning("control.malformed", error=type(error).__name__)
 
 

@@ -12,6 +12,10 @@ from shared.run import DEFAULT_HISTORY_SIZE
 _BROKERS: Final = ("redis://", "rediss://", "amqp://", "amqps://")
 
 
+OversizePolicy = Literal["cut", "fail"]
+"""What becomes of a tool result that is too large."""
+
+
 def read_settings(**given: Any) -> "Settings":
     """The settings of the environment, with what is given (and not None) in their place.
 
@@ -106,6 +110,18 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(
         default=16_384, ge=1, description="The largest metadata of a run, as JSON."
     )
+    max_message_bytes: int = Field(
+        default=4_000_000,
+        ge=10_000,
+        description="The largest message of a run, as JSON; a larger answer fails the run.",
+    )
+    max_result_bytes: int = Field(
+        default=262_144, ge=1_000, description="The largest result of a tool."
+    )
+    oversize_result: OversizePolicy = Field(
+        default="cut",
+        description="A larger result: cut (the model is told what is missing), or fail (the call).",
+    )
 
     redis_timeout_s: float = Field(
         default=5.0, gt=0, description="Connecting to Redis and one answer of it."
@@ -138,6 +154,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"AGENTS_HEARTBEAT_S ({self.heartbeat_s}) must be at most a third of "
                 f"AGENTS_LEASE_S ({self.lease_s}), or a late beat would cost a worker its runs."
+            )
+        if self.max_result_bytes * 2 > self.max_message_bytes:
+            raise ValueError(
+                f"AGENTS_MAX_RESULT_BYTES ({self.max_result_bytes}) must be at most half of "
+                f"AGENTS_MAX_MESSAGE_BYTES ({self.max_message_bytes}): a result is a message."
             )
         return self
 

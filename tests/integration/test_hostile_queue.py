@@ -108,7 +108,9 @@ async def test_no_message_stops_a_worker_or_makes_it_do_more(
     hostile = hostile_envelopes(tmp_path)
     broker.lpush(queue, *(json.dumps(one) for one in hostile))
     broker.lpush(queue, *GARBAGE[1:-1])
-    broker.lpush(queue, *(json.dumps(one) for one in (None, 7, [], {}, {"body": 1, "properties": 2})))
+    broker.lpush(
+        queue, *(json.dumps(one) for one in (None, 7, [], {}, {"body": 1, "properties": 2}))
+    )
     for _ in range(FLOOD // 100):
         broker.lpush(queue, *(json.dumps(ring(new_run_id(0))) for _ in range(50)))
         broker.lpush(queue, *(json.dumps(envelope(b"[[7]]")) for _ in range(50)))
@@ -232,7 +234,14 @@ def _send_commands(settings: Settings, bomb: Path) -> None:
         exchange = Exchange("celery.pidbox", type="fanout", durable=False)
         producer: Any = connection.Producer(exchange=exchange, serializer="json")
         producer.publish({"method": "ping", "arguments": Bomb(bomb)}, serializer="pickle")
-        for body in (None, 7, [], "x", {"method": ["shutdown"]}, {"method": "ping", "arguments": 7}):
+        for body in (
+            None,
+            7,
+            [],
+            "x",
+            {"method": ["shutdown"]},
+            {"method": "ping", "arguments": 7},
+        ):
             producer.publish(body, headers={"clock": "soon"})
             producer.publish(body)
     assert ask("ping", {}) == {"ok": "pong"}

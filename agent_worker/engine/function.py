@@ -5,7 +5,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, cast
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from agent_worker.context import RunInfo, in_run
 from agent_worker.engine.protocol import EngineError, EngineEvent, EngineRequest, Finished
@@ -84,10 +84,20 @@ async def _answer(fn: Answering, request: EngineRequest) -> AsyncGenerator[Engin
             raise
         except BaseException as error:
             raise _engine_error(error) from error
-        content = output if isinstance(output, str) else (DataPart(value=output),)
-        told.append(Draft(role=Role.ASSISTANT, content=content, usage=Usage(requests=1)))
+        told.append(_draft(output))
         yield told[-1]
     yield _finished(told)
+
+
+def _draft(output: JsonValue) -> Draft:
+    try:
+        content = output if isinstance(output, str) else (DataPart(value=output),)
+    except ValidationError as error:
+        raise EngineError(
+            "output_invalid",
+            f"The function returned a {type(output).__name__} that is no JSON, or nested too deep.",
+        ) from error
+    return Draft(role=Role.ASSISTANT, content=content, usage=Usage(requests=1))
 
 
 async def _tell(fn: Telling, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:

@@ -1,17 +1,10 @@
 """Admission: what a message must be to be stored, whatever engine made it."""
 
-import json
-from typing import Final
-
 from agent_worker.execution.closing import failed
-from shared.codec import encode
-from shared.errors import UnstorableError
+from shared.codec import decode, encode
+from shared.errors import CorruptEntryError, UnstorableError
 from shared.message import Draft
-from shared.nesting import MAX_DEPTH, is_too_deep
 from shared.run import Ending
-
-_WRAPPING: Final = 8
-"""Levels that a message itself adds to what it holds."""
 
 
 def refused(draft: Draft, max_bytes: int) -> Ending | None:
@@ -26,19 +19,12 @@ def refused(draft: Draft, max_bytes: int) -> Ending | None:
             f"A message of the run ({draft.kind.value}) takes {len(stored)} bytes or more as JSON; "
             f"AGENTS_MAX_MESSAGE_BYTES is {max_bytes}.",
         )
-    if _is_nested_too_deeply(stored):
+    try:
+        decode(Draft, stored, where="it")
+    except CorruptEntryError:
         return failed(
             "message_unstorable",
-            f"A message of the run ({draft.kind.value}) is nested deeper than {MAX_DEPTH} levels, "
-            "so that nobody could read it again.",
+            f"A message of the run ({draft.kind.value}) could be stored and not read again: it is "
+            "nested too deeply, or holds a number of thousands of digits.",
         )
     return None
-
-
-def _is_nested_too_deeply(stored: str) -> bool:
-    if stored.count("[") + stored.count("{") <= MAX_DEPTH:
-        return False  # which nearly all are, at next to no cost
-    try:
-        return is_too_deep(json.loads(stored), MAX_DEPTH + _WRAPPING)
-    except RecursionError:
-        return True

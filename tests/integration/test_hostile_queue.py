@@ -30,6 +30,10 @@ from tests.traces import FOLDER, executions
 pytestmark = pytest.mark.integration
 
 RESULT_S = 60.0
+NO_ENVELOPES: list[Any] = [None, 7, [], {}, {"body": 1, "properties": 2}]
+NO_COMMANDS: list[Any] = [
+    None, 7, [], "x", {"method": ["shutdown"]}, {"method": "ping", "arguments": 7}
+]  # fmt: skip
 FLOOD = 2_000
 
 
@@ -108,9 +112,7 @@ async def test_no_message_stops_a_worker_or_makes_it_do_more(
     hostile = hostile_envelopes(tmp_path)
     broker.lpush(queue, *(json.dumps(one) for one in hostile))
     broker.lpush(queue, *GARBAGE[1:-1])
-    broker.lpush(
-        queue, *(json.dumps(one) for one in (None, 7, [], {}, {"body": 1, "properties": 2}))
-    )
+    broker.lpush(queue, *(json.dumps(one) for one in NO_ENVELOPES))
     for _ in range(FLOOD // 100):
         broker.lpush(queue, *(json.dumps(ring(new_run_id(0))) for _ in range(50)))
         broker.lpush(queue, *(json.dumps(envelope(b"[[7]]")) for _ in range(50)))
@@ -141,7 +143,7 @@ async def test_no_message_stops_a_worker_or_makes_it_do_more(
     await asyncio.to_thread(wait_until, lambda: broker.llen(queue) == 0, RESULT_S)
     assert [node.container.process.pid for node in celery_worker_cluster] == pids
     assert not (tmp_path / "exploded").exists()
-    assert not [key for key in broker.scan_iter("*loot*")]
+    assert not list(broker.scan_iter("*loot*"))
     broker.close()
     logs = "".join(node.container.process.log(since_start=True) for node in celery_worker_cluster)
     assert logs.count("ring.malformed") >= len(hostile)
@@ -234,14 +236,7 @@ def _send_commands(settings: Settings, bomb: Path) -> None:
         exchange = Exchange("celery.pidbox", type="fanout", durable=False)
         producer: Any = connection.Producer(exchange=exchange, serializer="json")
         producer.publish({"method": "ping", "arguments": Bomb(bomb)}, serializer="pickle")
-        for body in (
-            None,
-            7,
-            [],
-            "x",
-            {"method": ["shutdown"]},
-            {"method": "ping", "arguments": 7},
-        ):
+        for body in NO_COMMANDS:
             producer.publish(body, headers={"clock": "soon"})
             producer.publish(body)
     assert ask("ping", {}) == {"ok": "pong"}
@@ -259,6 +254,6 @@ async def test_without_remote_control_nobody_listens(
     """That is the default: a command is answered by nobody, and subscribed to by nobody."""
     broker: Any = Redis.from_url(agents_settings.effective_broker_url)
     assert not [name for name in broker.pubsub_channels("*") if b"pidbox" in name]
-    assert not [key for key in broker.scan_iter("*pidbox*")]
+    assert not list(broker.scan_iter("*pidbox*"))
     broker.close()
     assert "shutdown" not in INSPECTION

@@ -87,7 +87,7 @@ def _size_of(part: Any) -> int:
     if isinstance(part, TextPartDelta | ThinkingPartDelta):
         return len(part.content_delta or "")
     if isinstance(part, ToolCallPart):
-        return len(part.args_as_json_str())
+        return len(str(part.args or ""))
     if isinstance(part, ToolCallPartDelta):
         return len(str(part.args_delta or ""))
     return 0

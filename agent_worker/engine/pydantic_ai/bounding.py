@@ -84,9 +84,8 @@ def _written(value: Any) -> bytes:
         if isinstance(value, str):
             return value.encode()
         written = tool_return_ta.dump_json(value)
-        if max(written.count(b"["), written.count(b"{")) * 2 > MAX_DEPTH and is_too_deep(
-            pydantic_core.from_json(written)
-        ):
+        # Read again, too: what nobody can read must not be stored.
+        if is_too_deep(pydantic_core.from_json(written)):
             raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")  # noqa: TRY301
     except Exception as error:  # noqa: BLE001  to write an object is to call its code
         _fail(value, error)

@@ -42,6 +42,7 @@ _CONTROL_FLOW: Final = (
     ApprovalRequired,
     CallDeferred,
     SkipToolExecution,
+    ToolFailed,
     ToolFailedError,
     ToolRetryError,
 )
@@ -101,7 +102,11 @@ class RunGuard(AbstractCapability[Any]):
         """Let calls that have a result pass: they are not executed, whatever their arguments."""
         if self.round.index_of(call.tool_call_id) in self.round.recorded:
             raise SkipToolValidation({})
-        return await handler(args)
+        try:
+            return await handler(args)
+        except ToolRetryError as error:  # it quotes the arguments, however long they are
+            _shorten(error, self._limits.max_result_bytes)
+            raise
 
     async def wrap_tool_execute(
         self,
@@ -158,10 +163,8 @@ class RunGuard(AbstractCapability[Any]):
         try:
             async with scope:
                 return await handler(args)
-        except (ModelRetry, ToolFailed) as error:
-            error.message = cut(storable(str(error.message)), self._limits.max_result_bytes)
-            raise
-        except (*_CONTROL_FLOW, GeneratorExit):
+        except (*_CONTROL_FLOW, GeneratorExit) as error:
+            _shorten(error, self._limits.max_result_bytes)
             raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -183,6 +186,17 @@ class RunGuard(AbstractCapability[Any]):
             tool_call_id=self.round.stored_ids[index],
             idempotency_key=idempotency_key(self._run.run_id, self.round.position, index),
         )
+
+
+def _shorten(error: BaseException, limit: int) -> None:
+    """Cut what a tool says about its failure: it is stored and sent like any result."""
+    if isinstance(error, ModelRetry | ToolFailed):
+        error.message = cut(storable(str(error.message)), limit)
+        return
+    part = error.tool_retry if isinstance(error, ToolRetryError) else None
+    part = error.tool_failed if isinstance(error, ToolFailedError) else part
+    if part is not None and isinstance(part.content, str):
+        part.content = cut(storable(part.content), limit)
 
 
 def _said_by(ctx: RunContext[Any]) -> list[ModelRequestPart]:

@@ -13,6 +13,8 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, ParamSpec, TypeVar
 
+from agent_worker.saying import named
+
 IDLE_S: Final = 10.0
 """How long a thread without work is kept for the next call."""
 
@@ -41,11 +43,13 @@ class ToolThreads(Executor):
                 return
             try:
                 future.set_result(fn(*args, **kwargs))
-            except StopIteration as error:
-                # A future refuses it, and whoever waits would wait for ever.
-                future.set_exception(RuntimeError(f"The function raised {error!r}."))
             except BaseException as error:  # noqa: BLE001  it is raised where the future is awaited
-                future.set_exception(error)
+                if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                    future.set_exception(error)
+                else:
+                    # A future refuses a StopIteration, and whoever waits would wait for ever; a
+                    # SystemExit would be raised in a task, and stop its loop with all other runs.
+                    future.set_exception(RuntimeError(f"The function raised {named(error)}."))
 
         with self._lock:
             inbox = self._idle.pop() if self._idle else None

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.errors import CorruptEntryError
 from shared.identifier import is_run_id, new_run_id
 from shared.ring import MAX_RING_BYTES, read_ring
-from shared.settings import Settings
+from shared.settings import read_settings
 from tests.garbage import GARBAGE, damaged
 
 RUN_ID = new_run_id(5)
@@ -26,7 +25,7 @@ def read(body: object = BODY, headers: object = HEADERS, **fields: Any) -> str:
 
 def test_what_a_client_sends_is_read() -> None:
     """The message as Celery writes it, taken from a broker in memory."""
-    app = create_celery_app(Settings(broker_url="amqp://nowhere"))
+    app = create_celery_app(read_settings(broker_url="amqp://nowhere"))
     sent = app.amqp.as_task_v2("some-id", WAKE_TASK, args=(RUN_ID,))
     assert read(json.dumps(sent.body), sent.headers) == RUN_ID
 

@@ -1,5 +1,7 @@
 """What a worker process checks before it starts, and what its Celery app can be told to do."""
 
+from typing import Any
+
 import pytest
 
 from agent_worker.announcement import new_worker_id, queues_of
@@ -47,7 +49,7 @@ def test_only_our_task_can_be_called_and_only_json_is_read(monkeypatch: pytest.M
     Celery changes none of that."""
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://somebody.else:1/0")
     monkeypatch.setenv("CELERY_RESULT_BACKEND", "redis://somebody.else:2/0")
-    app = Worker(Settings(), [CLERK])._app
+    app: Any = Worker(Settings(), [CLERK])._app
     assert set(app.tasks) == {WAKE_TASK}
     assert type(app.backend).__name__ == "DisabledBackend"
     for connection in (app.connection_for_read(), app.connection_for_write()):

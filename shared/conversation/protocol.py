@@ -91,6 +91,7 @@ class ConversationStore(Protocol):
         Raises:
             FencedError: The writer's token is not the newest one. Nothing was stored.
             PositionGapError: The messages do not continue the run. Nothing was stored.
+            UnstorableError: One of them could not be read again. Nothing was stored.
             StoreUnavailableError: No answer. The write may have happened; with a writer,
                 repeating it is safe.
         """

@@ -23,16 +23,16 @@ NOWHERE = "redis://127.0.0.1:9/0"
 NO_IDS = [
     "", " ", "a b", "a\tb", "a\nb", "a\n", "\na", "a\r", "a\x00b", "a\x7f", "a\u200bb", "a\u202eb",
     "../x", "a/../b", "a..b", "..", ".", "a/b", "a\\b", "/etc/passwd", "C:\\x", "{x}", "a{b}c", "}",
-    "*", "a*", "a?b", "[ab]", "a%2e", "%00", "a'b", 'a"b', "a;b", "a|b", "a&b", "a<b>", "$(a)", "`a`",
-    "~run", "~" + new_run_id(3), ":a", "a:", "-a", "a-", "@a", "=a",
+    "*", "a*", "a?b", "[ab]", "a%2e", "%00", "a'b", 'a"b', "a;b", "a|b", "a&b", "a<b>", "$(a)",
+    "`a`", "~run", "~" + new_run_id(3), ":a", "a:", "-a", "a-", "@a", "=a",
     "\u00e9", "\u0430dmin", "\uff41", "\u0661", "\u2170", "\ud800", "a\U0001f600", "x" * 201,
 ]  # fmt: skip
 """Separators, control characters, patterns, look-alikes of letters and digits, and a long one."""
 
 RUN = new_run_id(3)
 NO_RUN_IDS = [
-    *NO_IDS, "run", "run-3", RUN.upper(), f"{RUN}\n", f" {RUN}", f"{RUN}0", RUN[:-1], "job" + RUN[3:],
-    RUN.replace("run-3", "run-g"), RUN[:-1] + "\u0661", "some-conversation",
+    *NO_IDS, "run", "run-3", RUN.upper(), f"{RUN}\n", f" {RUN}", f"{RUN}0", RUN[:-1],
+    "job" + RUN[3:], RUN.replace("run-3", "run-g"), RUN[:-1] + "\u0661", "some-conversation",
 ]  # fmt: skip
 
 Call = Callable[[AsyncAgentClient, Any], Any]

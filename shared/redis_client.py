@@ -102,10 +102,12 @@ def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> Blocki
             # would fail the whole answer that the entry is a part of.
             encoding_errors="surrogateescape",
         )
-    except ValueError as error:
+    except ValueError:
+        # Neither quoted nor chained: a password with a slash in it is taken for the port, and said.
         raise ConfigurationError(
-            f"AGENTS_REDIS_URL is not a Redis URL ({error}); it looks like redis://host:6379/0."
-        ) from error
+            "AGENTS_REDIS_URL is not a Redis URL; it looks like redis://host:6379/0. In a password, "
+            "write characters like / ? # @ as %2F %3F %23 %40."
+        ) from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
 
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,7 +38,11 @@ class Settings(BaseSettings):
     """Read from the environment when built. Clients and workers of one system share one set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AGENTS_", frozen=True, extra="ignore", validate_default=True
+        env_prefix="AGENTS_",
+        frozen=True,
+        extra="ignore",
+        validate_default=True,
+        hide_input_in_errors=True,  # a broker's URL holds a password
     )
 
     redis_url: SecretStr = Field(
@@ -145,6 +150,14 @@ class Settings(BaseSettings):
         """Celery looks at it when a first message is sent, and fails in the words of a library."""
         if url and not url.get_secret_value().startswith(_BROKERS):
             raise ValueError(f"it has to start with one of {', '.join(_BROKERS)}")
+        try:
+            _ = url and urlsplit(url.get_secret_value()).port
+        except ValueError:
+            # Not quoted: what is in the place of the port may be a piece of the password.
+            raise ValueError(
+                "its port is no number. In a password, write characters like / ? # @ as %2F %3F "
+                "%23 %40"
+            ) from None
         return url
 
     @model_validator(mode="after")

@@ -105,8 +105,8 @@ def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> Blocki
     except ValueError:
         # Neither quoted nor chained: a password with a slash in it is taken for the port, and said.
         raise ConfigurationError(
-            "AGENTS_REDIS_URL is no URL of Redis; it looks like redis://host:6379/0. In a password, "
-            "write characters like / ? # @ as %2F %3F %23 %40."
+            "AGENTS_REDIS_URL is no URL of Redis; it looks like redis://host:6379/0. In a "
+            "password, write characters like / ? # @ as %2F %3F %23 %40."
         ) from None
 
 

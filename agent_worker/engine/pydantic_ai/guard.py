@@ -32,6 +32,7 @@ from agent_worker.engine.pydantic_ai.bounding import bounded, cut
 from agent_worker.engine.pydantic_ai.history import RecordedResult
 from agent_worker.engine.pydantic_ai.patience import PatientModel, Show
 from agent_worker.engine.pydantic_ai.round import Round
+from agent_worker.engine.pydantic_ai.threads import EscapedError
 from agent_worker.saying import named
 from shared.codec import storable
 
@@ -230,6 +231,8 @@ def _answer(recorded: RecordedResult) -> Any:
 
 
 def _fail(error: BaseException) -> NoReturn:
+    if isinstance(error, EscapedError):
+        error = error.escaped
     raise ToolFailed(storable(named(error)[:MAX_FAILURE_LENGTH])) from error
 
 

@@ -22,6 +22,17 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+class EscapedError(Exception):
+    """A function raised what is no `Exception`, such as SystemExit.
+
+    Raised in a task, that would stop the loop with all other runs on it. `escaped` holds it.
+    """
+
+    def __init__(self, escaped: BaseException) -> None:
+        super().__init__(named(escaped))
+        self.escaped = escaped
+
+
 class ToolThreads(Executor):
     """Runs each call at once, in an idle thread or a new one. Threads are daemons."""
 
@@ -43,13 +54,13 @@ class ToolThreads(Executor):
                 return
             try:
                 future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001  it is raised where the future is awaited
-                if isinstance(error, Exception) and not isinstance(error, StopIteration):
-                    future.set_exception(error)
-                else:
-                    # A future refuses a StopIteration, and whoever waits would wait for ever; a
-                    # SystemExit would be raised in a task, and stop its loop with all other runs.
-                    future.set_exception(RuntimeError(f"The function raised {named(error)}."))
+            except StopIteration as error:
+                # A future refuses it, and whoever waits would wait for ever.
+                future.set_exception(RuntimeError(f"The function raised {error!r}."))
+            except Exception as error:  # noqa: BLE001  it is raised where the future is awaited
+                future.set_exception(error)
+            except BaseException as error:  # noqa: BLE001
+                future.set_exception(EscapedError(error))
 
         with self._lock:
             inbox = self._idle.pop() if self._idle else None

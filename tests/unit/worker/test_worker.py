@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from kombu import compression
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
@@ -54,6 +55,8 @@ def test_only_our_task_can_be_called_and_only_json_is_read(monkeypatch: pytest.M
     assert type(app.backend).__name__ == "DisabledBackend"
     for connection in (app.connection_for_read(), app.connection_for_write()):
         assert connection.as_uri() == "redis://:**@localhost:6379/0"
+    with pytest.raises(KeyError):
+        compression.get_decoder("gzip")
     assert app.conf.accept_content == ["json"]
     assert app.control.mailbox.accept == ["json"]
     assert not app.conf.worker_enable_remote_control

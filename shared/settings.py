@@ -135,7 +135,9 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="Handing one wake-up to the broker."
     )
     remote_control: bool = Field(
-        default=False, description="Celery's remote control and events (celery inspect, Flower)."
+        default=False,
+        description="Celery's remote control, as far as it only looks (celery inspect), and its "
+        "events.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe log entry that is written."

@@ -301,12 +301,30 @@ async def test_messages_that_are_none_are_passed_over(
     await store.append(name, [imported("b")])
     read = texts(await store.list_messages(name))
     assert (read[0], read[-1]) == ("a", "b")
-    assert set(read[1:-1]) <= {"a"}, "what is not needed for reading may be anything"
+    of_other_kinds = ["a"] * (1 + len(SOME_GARBAGE))
+    assert read[1:-1] == of_other_kinds, "only the field `kind` may be anything"
     claim = await store.claim(name, Writer(run_id, 2), limit=10)
     assert claim.unreadable > 0
     following = message(run_id, claim.next_position, "c")
     await store.append(name, [following], writer=Writer(run_id, 2))
     assert texts(await store.list_messages(name))[-1] == "c"
+
+
+async def test_a_run_goes_on_behind_an_entry_without_a_position(
+    redis: Any, keys: Keys, backend: Backend
+) -> None:
+    """It counts as unreadable and takes no place."""
+    store = backend.conversations
+    for value in (None, *SOME_GARBAGE):
+        name, run_id = conversation_name(), new_run_id(7)
+        await store.append(name, [message(run_id, 0, "a")], writer=Writer(run_id, 1))
+        [entry] = await redis.xrange(keys.messages(name))
+        fields = {key: kept for key, kept in entry[1].items() if key != b"pos"}
+        await redis.xadd(keys.messages(name), fields if value is None else fields | {"pos": value})
+        claim = await store.claim(name, Writer(run_id, 2), limit=10)
+        assert (claim.next_position, claim.unreadable) == (1, 1)
+        await store.append(name, [message(run_id, 1, "b")], writer=Writer(run_id, 2))
+        assert texts(await store.list_messages(name)) == ["a", "b"]
 
 
 async def test_a_submit_answers_what_it_found_damaged(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
+from agent_worker.execution.closing import open_calls
 from agent_worker.runtime import Runtime
 from shared.message import MessageKind, ToolOutcome
 from shared.run import RunOptions, RunStatus
@@ -273,3 +274,4 @@ async def test_a_run_is_not_continued_without_its_own_messages(stage: Stage, dam
     history = await stage.history(run_id)
     assert history[-1].kind is MessageKind.ERROR
     assert len({message.position for message in history} | {damaged}) == len(log.entries)
+    assert not open_calls(history), "what closes the history was stored, too"

@@ -14,7 +14,7 @@ from pydantic_ai.messages import BinaryContent, TextPart
 
 from agent_worker.definition import AgentOptions
 from agent_worker.engine.function import FunctionEngine
-from agent_worker.engine.protocol import EngineRequest
+from agent_worker.engine.protocol import Engine, EngineRequest
 from agent_worker.engine.pydantic_ai.bounding import cut
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import DataPart, Message, MessageKind, Role, ToolOutcome
@@ -366,18 +366,19 @@ async def test_an_engine_that_raises_fails_its_run_only(stage: Stage, error: Bas
         raise error
 
     agent = Agent(scripted([[TextPart("done")]], Notes()), instructions=instructions)
-    for engine in (
-        FunctionEngine(answer),
-        FunctionEngine(tell),
-        Own(answer),
-        PydanticAIEngine(agent),
-    ):
+    engines: dict[Engine, str] = {
+        FunctionEngine(answer): "agent_error",
+        FunctionEngine(tell): "agent_error",
+        PydanticAIEngine(agent): "agent_error",
+        Own(answer): "internal_error",
+    }
+    for engine, code in engines.items():
         run_id = await stage.submit()
         assert await stage.worker(engine).wake(run_id)
         run = await stage.ended(run_id)
         assert run.status is RunStatus.FAILED
         assert run.error is not None
-        assert run.error.code in {"agent_error", "internal_error"}
+        assert run.error.code == code
         assert (await stage.history(run_id))[-1].kind is MessageKind.ERROR
 
 

@@ -148,6 +148,7 @@ async def test_indexes_may_name_runs_that_there_are_not(
         await redis.zadd(f"{tag}:leases:dead", {name: 1})
         await redis.zadd(f"{tag}:leases:worker-1", {name: 1})
         await redis.zadd(f"{tag}:ready:{AGENT}", {name: 1})
+        await redis.zadd(f"{tag}:suspects:{AGENT}", {name: 1})
         await redis.zadd(f"{tag}:status:running", {name: 1})
         await redis.sadd(f"{tag}:cancelling", name)
     await redis.sadd(f"{tag}:holders", "dead", b"\xff\xfe")
@@ -206,6 +207,7 @@ async def test_keys_of_a_wrong_type_are_a_named_error(
         keys.status(tag, RunStatus.FAILED),
         keys.conversations(tag),
         f"{tag}:ready:{AGENT}",
+        f"{tag}:suspects:{AGENT}",
         f"{tag}:leases:worker-1",
         f"{tag}:holders",
         f"{tag}:cancelling",

@@ -27,7 +27,7 @@ end
 if not is_served then
   for i = 6, #ARGV do
     -- There it can only be if its record was tampered with since; it would be found there for ever.
-    redis.call('ZREM', tag .. ':ready:' .. ARGV[i], id)
+    redis.call('ZREM', ready_key(tag, ARGV[i], '0'), id)
   end
   make_ready(tag, id, now)
   return {'unserved', run[4]}

@@ -78,6 +78,7 @@ _KINDS: dict[str, tuple[tuple[st.SearchStrategy[Any], ...], Any]] = {
     ),
     "conversations": ((partitions,), lambda keys, number: keys.conversations(keys.tag(number))),
     "ready": ((partitions, ids), _at("ready")),
+    "suspects": ((partitions, ids), _at("suspects")),
     "leases": ((partitions, ids), _at("leases")),
     "holders": ((partitions,), _alone("holders")),
     "cancelling": ((partitions,), _alone("cancelling")),

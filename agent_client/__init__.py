@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnknownAgentError,
         UnknownRunError,
+        UnstorableError,
     )
     from shared.event import DeltaEvent, MessageEvent, RemovedEvent, RunEvent, StatusEvent
     from shared.message import (
@@ -98,6 +99,7 @@ _HOMES: Final = {
         "UnavailableError",
         "UnknownAgentError",
         "UnknownRunError",
+        "UnstorableError",
     ),
     "shared.event": (
         "DeltaEvent",
@@ -181,6 +183,7 @@ __all__ = [
     "UnavailableError",
     "UnknownAgentError",
     "UnknownRunError",
+    "UnstorableError",
     "Usage",
     "WorkerInfo",
 ]

@@ -196,9 +196,16 @@ class AsyncAgentClient:
         limit: int = 50,
         before: str | None = None,
     ) -> list[Run]:
-        """Runs that pass the filters, newest first. `before` is a run id, for the next page."""
+        """Runs that pass the filters, newest first. `before` is a run id, for the next page.
+
+        Raises:
+            InvalidIdError: Something that is not an id, or not a run id.
+            UnknownRunError: There is no run `before`.
+        """
         if conversation_id is not None:
             check_id(conversation_id, "conversation id")
+        if agent is not None:
+            check_id(agent, "agent name")
         if before is not None:
             partition_of_run(before)
         return await self._session.backend.ledger.list_runs(

@@ -4,7 +4,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -12,11 +12,9 @@ from shared.conversation.config import ConversationConfig
 from shared.errors import PayloadTooLargeError, RequestError
 from shared.identifier import PARTITIONS, check_id, new_run_id, partition_of
 from shared.message import Content, ContentPart
+from shared.nesting import MAX_DEPTH
 from shared.run import NewRun, RunOptions
 from shared.settings import Settings
-
-MAX_DEPTH: Final = 64
-"""How deep JSON may be nested. Parsers refuse more, so it would be stored and never read."""
 
 Value = TypeVar("Value", bound=BaseModel)
 

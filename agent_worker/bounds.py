@@ -42,6 +42,9 @@ def resolve_bounds(run: RunOptions, agent: AgentOptions, settings: Settings) -> 
             model_timeout_s=_first(settings.model_timeout_s, agent.model_timeout_s),
             tool_timeout_s=_first(settings.tool_timeout_s, agent.tool_timeout_s),
             model_retries=_first(settings.model_retries, agent.model_retries),
+            max_message_bytes=settings.max_message_bytes,
+            max_result_bytes=_first(settings.max_result_bytes, agent.max_result_bytes),
+            oversize_result=_first(settings.oversize_result, agent.oversize_result),
         ),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from agent_worker.context import RunInfo
 from agent_worker.engine.protocol import Engine
 from shared.identifier import check_id
+from shared.settings import OversizePolicy
 
 DepsFactory = Callable[[RunInfo], Any | Awaitable[Any]]
 """Makes the dependencies of one run (Pydantic AI's `deps`); may be async."""
@@ -22,6 +23,8 @@ class AgentOptions:
     model_timeout_s: float | None = None
     tool_timeout_s: float | None = None
     model_retries: int | None = None
+    max_result_bytes: int | None = None
+    oversize_result: OversizePolicy | None = None
     stream_text: bool = True
     """False saves the cost of streaming for agents whose answers nobody watches being written."""
 

@@ -13,6 +13,7 @@ from agent_worker.definition import AgentDefinition, AgentOptions, DepsFactory
 from agent_worker.engine.function import FunctionEngine
 from agent_worker.engine.protocol import Engine
 from shared.errors import AgentDefinitionError
+from shared.settings import OversizePolicy
 
 
 def serve(  # noqa: PLR0913  one keyword for each bound
@@ -26,6 +27,8 @@ def serve(  # noqa: PLR0913  one keyword for each bound
     model_timeout_s: float | None = None,
     tool_timeout_s: float | None = None,
     model_retries: int | None = None,
+    max_result_bytes: int | None = None,
+    oversize_result: OversizePolicy | None = None,
     stream_text: bool = True,
 ) -> AgentDefinition:
     """Register an agent: put what this returns into an attribute of a module that workers load.
@@ -51,6 +54,8 @@ def serve(  # noqa: PLR0913  one keyword for each bound
         model_timeout_s=model_timeout_s,
         tool_timeout_s=tool_timeout_s,
         model_retries=model_retries,
+        max_result_bytes=max_result_bytes,
+        oversize_result=oversize_result,
         stream_text=stream_text,
     )
     _check_options(chosen, options)
@@ -172,6 +177,11 @@ def _check_options(name: str, options: AgentOptions) -> None:
         "model_timeout_s": (options.model_timeout_s, lambda value: value > 0, "greater than 0"),
         "tool_timeout_s": (options.tool_timeout_s, lambda value: value > 0, "greater than 0"),
         "model_retries": (options.model_retries, lambda value: value >= 0, "0 or more"),
+        "max_result_bytes": (
+            options.max_result_bytes,
+            lambda value: value >= 1_000,  # noqa: PLR2004  as in the settings: room for the note
+            "at least 1000",
+        ),
     }
     for option, (value, is_valid, rule) in bounds.items():
         if value is not None and not is_valid(value):

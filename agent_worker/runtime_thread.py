@@ -104,7 +104,8 @@ class RuntimeThread:
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(self._main())
+                loop = runner.get_loop()
+                _run_to_its_end(loop, loop.create_task(self._main(), name="runtime"))
         except BaseException as error:
             self.failure = error
             if isinstance(error, ConfigurationError):  # its message is all that one needs
@@ -142,6 +143,21 @@ class RuntimeThread:
         await runtime.shutdown(self._settings.handover_grace_s)
         if failure.done():
             raise failure.result()
+
+
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+    """Run a loop until its main task has ended, whatever its other tasks raise.
+
+    A loop stops when one of its tasks raises SystemExit or KeyboardInterrupt. Here, that is code of
+    an agent, which must not take all other runs down; whoever awaits that task hears of it.
+    """
+    while True:
+        try:
+            return loop.run_until_complete(main)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if main.done():
+                raise
+            log.error("task.exited", error=type(error).__name__)
 
 
 async def _closed(connection: Backend | Dispatcher) -> None:

@@ -28,11 +28,11 @@ from celery.worker import state as celery_state
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
+from agent_worker.ring_consumer import consume_rings
 from agent_worker.runtime_thread import RuntimeThread
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.dispatch.celery import CeleryDispatcher
-from shared.errors import ConfigurationError, InvalidIdError
-from shared.identifier import partition_of_run
+from shared.errors import ConfigurationError
 from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
 
@@ -40,7 +40,7 @@ WAKE_THREADS: Final = 8
 """A thread is held until its run is leased, so a few serve any number of runs."""
 CONSUMER_STOP_S: Final = 1.0
 """How long Celery may take to stop consuming before runs are handed over all the same."""
-_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError)
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What kombu raises for something on the queue that is no message. Celery gets over it as it gets
 over a lost connection; otherwise, a few bytes on a queue would end one worker after another."""
 THREADS_LEFT_S: Final = 0.3
@@ -152,18 +152,10 @@ class Worker:
             worker_cancel_long_running_tasks_on_connection_loss=True,
         )
         # Not shared, or Celery would give it to every app of the process, the dispatcher's too.
-        app.task(name=WAKE_TASK, ignore_result=True, shared=False)(self._wake)
+        app.task(name=WAKE_TASK, ignore_result=True, shared=False)(self._runtime.wake)
+        consume_rings(app, self._runtime.wake)
         app.steps["worker"].add(_step_that_hands_over(self._runtime))
         return app
-
-    def _wake(self, run_id: object = None, *_args: object, **_options: object) -> None:
-        """The task. Anybody can put a message on a queue, so what it holds is looked at first."""
-        try:
-            partition_of_run(run_id)
-        except InvalidIdError:
-            log.warning("ring.malformed", type=type(run_id).__name__)
-            return
-        self._runtime.wake(str(run_id))
 
     def _on_consumer_ready(self, **_: Any) -> None:
         log.info("worker.ready", worker_id=self.id)

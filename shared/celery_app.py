@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from celery import Celery
-from kombu import Queue
+from kombu import Connection, Queue
 
 from shared.settings import Settings
 
@@ -19,6 +19,25 @@ WAKE_TASK: Final = "celery_agents.wake"
 LOWEST_PRIORITY: Final = 9
 
 
+class _AgentsApp(Celery):
+    """An app whose broker is that of the settings and that has no result backend.
+
+    Celery itself would rather believe CELERY_BROKER_URL and CELERY_RESULT_BACKEND, which are there
+    for another app in many an app server's environment: rings would go where nobody hears them.
+    """
+
+    def __init__(self, name: str, broker_url: str) -> None:
+        self._broker_url = broker_url
+        super().__init__(name, broker=broker_url, set_as_current=False)
+        self.backend_cls = "disabled://"
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_read(url or self._broker_url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_write(url or self._broker_url, **options)
+
+
 def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
     """Build the app that clients send with and workers consume with. Nothing connects yet.
 
@@ -26,7 +45,7 @@ def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
     down up after a few quick tries instead of waiting for it as a consumer has to.
     """
     queues = tuple(queues)
-    app = Celery("celery_agents", broker=settings.effective_broker_url, set_as_current=False)
+    app = _AgentsApp("celery_agents", settings.effective_broker_url)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],

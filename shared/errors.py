@@ -13,6 +13,7 @@
     │   ├── IdempotencyConflictError  one idempotency key, two different requests
     │   ├── InvalidCursorError        a cursor that this store did not hand out
     │   ├── PayloadTooLargeError      an input or metadata over the configured size
+    │   ├── UnstorableError           a value that JSON has no form for
     │   └── MalformedConversationError  an import that breaks the rules of its format
     ├── RunError                      the run ended, but not with an output
     │   ├── RunFailedError
@@ -91,6 +92,10 @@ class InvalidCursorError(RequestError, ValueError):
 
 class PayloadTooLargeError(RequestError, ValueError):
     """An input, a metadata mapping or a message is larger than the configured limit."""
+
+
+class UnstorableError(RequestError, ValueError):
+    """A value cannot be written as JSON that can be read again."""
 
 
 class MalformedConversationError(RequestError, ValueError):

@@ -76,6 +76,11 @@ def partition_of_run(run_id: object) -> int:
     return int(match[1], 16)
 
 
+def is_run_id(value: object) -> bool:
+    """Whether something has the form of a run id."""
+    return isinstance(value, str) and _RUN_ID.fullmatch(value) is not None
+
+
 def history_id(run_id: str, conversation_id: str | None) -> str:
     """Where a run's messages are kept: its conversation, or a history of its own.
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from shared.nesting import MAX_DEPTH, is_too_deep
+
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
 RawMessage = dict[str, Any]
@@ -101,8 +103,11 @@ class _Reader:
             role = str(raw.get("role"))[:60]
             self._note(f"wrong role {role!r}, none of {', '.join(ROLES)}", "left out")
             return None
+        if is_too_deep(raw):
+            self._note(f"nested deeper than {MAX_DEPTH} levels", "left out")
+            return None
         try:
-            copy: RawMessage = json.loads(json.dumps(raw))
+            copy: RawMessage = json.loads(json.dumps(raw, allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             self._note("holds something that JSON cannot", "left out")
             return None

@@ -8,6 +8,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final
 
+import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -24,12 +25,19 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
+from shared.errors import (
+    ConfigurationError,
+    CorruptEntryError,
+    InvalidCursorError,
+    StoreUnavailableError,
+)
 from shared.settings import Settings
 
 COMMAND_CONNECTIONS: Final = 32
 """Connections for commands of one process. A caller that finds none free waits for one; redis-py's
 own pool would raise at its 101st connection instead."""
+
+log = structlog.get_logger()
 
 _CURSOR: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _LARGEST: Final = 2**64 - 1
@@ -53,6 +61,13 @@ _TEMPORARY_CODE: Final = re.compile(
 redis-py has classes for some of the codes and then leaves the code out of the text. For a script,
 Redis 6 gives the code somewhere in the text of another error; for a pipeline, redis-py does.
 """
+
+_DAMAGED: Final = re.compile(
+    r"WRONGTYPE|(?:hash )?value is not an? (?:integer|float|valid float)"
+    r"|command arguments must be strings or integers"
+    r"|attempt to (?:compare|perform arithmetic on|concatenate|index)[^:]*"
+)
+"""What a server says, or one of the scripts, that comes upon something nobody here has written."""
 
 
 def connect(settings: Settings) -> Redis:
@@ -87,10 +102,12 @@ def _pool(settings: Settings, read_timeout_s: float | None, size: int) -> Blocki
             # would fail the whole answer that the entry is a part of.
             encoding_errors="surrogateescape",
         )
-    except ValueError as error:
+    except ValueError:
+        # Neither quoted nor chained: a password with a slash in it is taken for the port, and said.
         raise ConfigurationError(
-            f"AGENTS_REDIS_URL is not a Redis URL ({error}); it looks like redis://host:6379/0."
-        ) from error
+            "AGENTS_REDIS_URL is no URL of Redis; it looks like redis://host:6379/0. In a "
+            "password, write characters like / ? # @ as %2F %3F %23 %40."
+        ) from None
 
 
 @contextmanager
@@ -109,6 +126,8 @@ def translated_errors() -> Iterator[None]:
                 "Redis has no database of this number; correct the one that AGENTS_REDIS_URL "
                 "ends with, /0 if in doubt."
             ) from error
+        if (damage := damage_of(error)) is not None:
+            raise damage from error
         if not isinstance(error, _TEMPORARY) and not _TEMPORARY_CODE.search(str(error)):
             raise
         raise StoreUnavailableError(f"Redis cannot serve this now: {error}") from error
@@ -117,6 +136,39 @@ def translated_errors() -> Iterator[None]:
             f"Redis did not answer ({type(error).__name__}: {error}). Check that it runs and "
             "AGENTS_REDIS_URL; trying again is safe."
         ) from error
+
+
+def damage_of(error: object) -> CorruptEntryError | None:
+    """The error for an answer that says that a key holds something else than it should, if so.
+
+    The server's words are left out but for their reason: for a pipeline they quote the command.
+    """
+    reason = _DAMAGED.search(str(error)) if isinstance(error, ResponseError) else None
+    if reason is None:
+        return None
+    return CorruptEntryError(
+        f"A key of this project holds something that it did not write ({reason[0].strip()}). Find "
+        "out who else writes to this Redis, or give this system an AGENTS_KEY_PREFIX of its own."
+    )
+
+
+def checked_answers(answers: Sequence[Any]) -> list[Any]:
+    """The answers of a pipeline, with None for those about damaged keys, which are reported.
+
+    Raises:
+        StoreUnavailableError: The server cannot serve one of the commands now.
+    """
+    checked: list[Any] = []
+    for answer in answers:
+        if damage_of(answer) is not None:
+            log.error("entry.unreadable", reason=_DAMAGED.findall(str(answer))[:1])
+            checked.append(None)
+            continue
+        if isinstance(answer, Exception):
+            with translated_errors():
+                raise answer
+        checked.append(answer)
+    return checked
 
 
 def lower_bound(after: str | None) -> str:

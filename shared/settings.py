@@ -1,6 +1,7 @@
 """Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
 
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +11,10 @@ from shared.identifier import check_id
 from shared.run import DEFAULT_HISTORY_SIZE
 
 _BROKERS: Final = ("redis://", "rediss://", "amqp://", "amqps://")
+
+
+OversizePolicy = Literal["cut", "fail"]
+"""What becomes of a tool result that is too large."""
 
 
 def read_settings(**given: Any) -> "Settings":
@@ -33,7 +38,11 @@ class Settings(BaseSettings):
     """Read from the environment when built. Clients and workers of one system share one set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AGENTS_", frozen=True, extra="ignore", validate_default=True
+        env_prefix="AGENTS_",
+        frozen=True,
+        extra="ignore",
+        validate_default=True,
+        hide_input_in_errors=True,  # a broker's URL holds a password
     )
 
     redis_url: SecretStr = Field(
@@ -106,6 +115,18 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = Field(
         default=16_384, ge=1, description="The largest metadata of a run, as JSON."
     )
+    max_message_bytes: int = Field(
+        default=4_000_000,
+        ge=10_000,
+        description="The largest message of a run, as JSON; a larger answer fails the run.",
+    )
+    max_result_bytes: int = Field(
+        default=262_144, ge=1_000, description="The largest result of a tool."
+    )
+    oversize_result: OversizePolicy = Field(
+        default="cut",
+        description="A larger result: cut (the model is told what is missing), or fail (the call).",
+    )
 
     redis_timeout_s: float = Field(
         default=5.0, gt=0, description="Connecting to Redis and one answer of it."
@@ -114,7 +135,9 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="Handing one wake-up to the broker."
     )
     remote_control: bool = Field(
-        default=False, description="Celery's remote control and events (celery inspect, Flower)."
+        default=False,
+        description="Celery's remote control, as far as it only looks (celery inspect), and its "
+        "events.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe log entry that is written."
@@ -129,6 +152,14 @@ class Settings(BaseSettings):
         """Celery looks at it when a first message is sent, and fails in the words of a library."""
         if url and not url.get_secret_value().startswith(_BROKERS):
             raise ValueError(f"it has to start with one of {', '.join(_BROKERS)}")
+        try:
+            _ = url and urlsplit(url.get_secret_value()).port
+        except ValueError:
+            # Not quoted: what is in the place of the port may be a piece of the password.
+            raise ValueError(
+                "its port is no number. In a password, write characters like / ? # @ as %2F %3F "
+                "%23 %40"
+            ) from None
         return url
 
     @model_validator(mode="after")
@@ -138,6 +169,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"AGENTS_HEARTBEAT_S ({self.heartbeat_s}) must be at most a third of "
                 f"AGENTS_LEASE_S ({self.lease_s}), or a late beat would cost a worker its runs."
+            )
+        if self.max_result_bytes * 2 > self.max_message_bytes:
+            raise ValueError(
+                f"AGENTS_MAX_RESULT_BYTES ({self.max_result_bytes}) must be at most half of "
+                f"AGENTS_MAX_MESSAGE_BYTES ({self.max_message_bytes}): a result is a message."
             )
         return self
 

@@ -1,13 +1,15 @@
 """Plain functions as engines: an agent loop of one's own, or another SDK's agent."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from agent_worker.context import RunInfo, in_run
 from agent_worker.engine.protocol import EngineError, EngineEvent, EngineRequest, Finished
+from agent_worker.saying import named
 from shared.message import DataPart, Draft, Role, Usage
 from shared.run import AgentInfo
 
@@ -15,6 +17,10 @@ Answering = Callable[[EngineRequest], Awaitable[JsonValue]]
 """Returns the output, which becomes the run's only answer."""
 Telling = Callable[[EngineRequest], AsyncGenerator[EngineEvent, None]]
 """Yields messages and pieces of text as an engine does, and at its end `Finished` or nothing."""
+
+_NOT_ITS_OWN: Final = (asyncio.CancelledError, GeneratorExit)
+"""What somebody else raises in a function. Anything else, SystemExit too, is a failure of the run:
+it must not end the process and all runs in it."""
 
 
 class FunctionEngine:
@@ -74,12 +80,24 @@ async def _answer(fn: Answering, request: EngineRequest) -> AsyncGenerator[Engin
         try:
             with in_run(request.run):
                 output = await fn(request)
-        except Exception as error:
+        except _NOT_ITS_OWN:
+            raise
+        except BaseException as error:
             raise _engine_error(error) from error
-        content = output if isinstance(output, str) else (DataPart(value=output),)
-        told.append(Draft(role=Role.ASSISTANT, content=content, usage=Usage(requests=1)))
+        told.append(_draft(output))
         yield told[-1]
     yield _finished(told)
+
+
+def _draft(output: JsonValue) -> Draft:
+    try:
+        content = output if isinstance(output, str) else (DataPart(value=output),)
+    except ValidationError as error:
+        raise EngineError(
+            "output_invalid",
+            f"The function returned a {type(output).__name__} that is no JSON, or nested too deep.",
+        ) from error
+    return Draft(role=Role.ASSISTANT, content=content, usage=Usage(requests=1))
 
 
 async def _tell(fn: Telling, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
@@ -106,7 +124,9 @@ async def _next(events: AsyncGenerator[EngineEvent, None], run: RunInfo) -> Engi
     try:
         with in_run(run):
             return await anext(events, None)
-    except Exception as error:
+    except _NOT_ITS_OWN:
+        raise
+    except BaseException as error:
         raise _engine_error(error) from error
 
 
@@ -135,7 +155,7 @@ def _output_of(answer: Draft) -> JsonValue:
     return answer.text
 
 
-def _engine_error(error: Exception) -> EngineError:
+def _engine_error(error: BaseException) -> EngineError:
     if isinstance(error, EngineError):
         return error
-    return EngineError("agent_error", f"{type(error).__name__}: {error}")
+    return EngineError("agent_error", named(error))

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from agent_worker.context import RunInfo
 from shared.message import Draft, Message, Usage
 from shared.run import AgentInfo
+from shared.settings import OversizePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,12 @@ class EngineLimits:
     model_timeout_s: float
     tool_timeout_s: float
     model_retries: int
+    max_message_bytes: int = 4_000_000
+    """What an answer may take. An engine that streams gives up where it sees that it takes more."""
+    max_result_bytes: int = 262_144
+    """What a tool result may take."""
+    oversize_result: OversizePolicy = "cut"
+    """A larger one: cut, with a note for the model; or fail, so that the call fails."""
 
 
 async def _confirm_nothing() -> None:
@@ -109,7 +116,7 @@ class EngineError(Exception):
 
     Attributes:
         code: Snake case, stored in the run's error: ``model_error``, ``max_rounds``,
-            ``model_timeout``, ``output_invalid``, ``usage_limit``.
+            ``model_timeout``, ``output_invalid``, ``usage_limit``, ``answer_too_large``.
     """
 
     def __init__(self, code: str, message: str) -> None:

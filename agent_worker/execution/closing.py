@@ -7,6 +7,7 @@ closing comes to the same messages, and the store skips those that are there.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from agent_worker.saying import named
 from shared.message import (
     Draft,
     Message,
@@ -66,7 +67,7 @@ def recorded_error(messages: Sequence[Message]) -> RunError | None:
 
 def describe(error: BaseException) -> str:
     """An exception as a run's error states it: its type and what it says, within bounds."""
-    return f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
+    return named(error)[:MAX_ERROR_LENGTH]
 
 
 def failed(code: str, message: str) -> Ending:

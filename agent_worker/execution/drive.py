@@ -17,10 +17,12 @@ from agent_worker.engine.protocol import (
     Finished,
     TextDelta,
 )
+from agent_worker.execution.admission import refused
 from agent_worker.execution.closing import describe, failed, open_calls
 from agent_worker.execution.deltas import DeltaStream
 from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
+from agent_worker.saying import said_by
 from shared.errors import FencedError, StoreUnavailableError, UnknownRunError
 from shared.message import Draft
 from shared.run import Ending, RunStatus
@@ -135,6 +137,9 @@ class Drive:
             if isinstance(event, TextDelta):
                 self._deltas.push(event.text, position=self._transcript.next_position)
                 continue
+            if (refusal := refused(event, self._request.limits.max_message_bytes)) is not None:
+                self._ending = refusal
+                return
             self._transcript.add(event)
             await self._store()
             await self._confirm()  # for engines that start their tools without asking
@@ -201,10 +206,12 @@ async def _next(events: AsyncGenerator[EngineEvent, None]) -> Draft | TextDelta 
     try:
         event = await anext(events)
     except EngineError as error:
-        return failed(error.code, str(error))
+        return failed(error.code, said_by(error))
     except StopAsyncIteration:
         return failed("internal_error", "The engine ended without saying that it had finished.")
-    except Exception as error:
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # SystemExit too, or one engine could end the process
         log.exception("engine.broken")
         return failed("internal_error", describe(error))
     if not isinstance(event, Finished):
@@ -219,5 +226,7 @@ async def _close(events: AsyncGenerator[EngineEvent, None]) -> None:
     try:
         async with asyncio.timeout(CLEAN_UP_S):
             await events.aclose()
-    except Exception:
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
         log.exception("engine.unclean")

@@ -140,10 +140,12 @@ class Executor:
         """Do what is left to do of the run. None: it is to be handed over."""
         claim = await self._claim()
         self._transcript = Transcript(
-            self._conversations, self._run.history_id, self._writer, claim.own, self._tenure
+            self._conversations, self._run.history_id, self._writer, claim, self._tenure
         )
         if self._run.cancel_requested:
             return Ending(status=RunStatus.CANCELLED)
+        if claim.unreadable:
+            return _history_unreadable(claim.unreadable)
         if not claim.own:
             self._transcript.add(user_draft(self._run.input))
         if (error := recorded_error(claim.own)) is not None:
@@ -226,9 +228,9 @@ class Executor:
         """Fail a run of which this worker may hold a wrong picture: what is stored is the truth."""
         self._transcript = None
         try:
-            own = (await self._claim()).own
+            claim = await self._claim()
             self._transcript = Transcript(
-                self._conversations, self._run.history_id, self._writer, own, self._tenure
+                self._conversations, self._run.history_id, self._writer, claim, self._tenure
             )
             await self._settle(ending)
         except _OUT_OF_REACH:
@@ -317,3 +319,12 @@ class Executor:
             if ending.error is not None:
                 counts["code"] = ending.error.code
         log.info(event, duration_s=self._duration_s, **counts)
+
+
+def _history_unreadable(count: int) -> Ending:
+    """To go on without these messages would mean to do again what they say was done."""
+    return failed(
+        "history_unreadable",
+        f"{count} of the messages that this run has stored cannot be read, so that it cannot be "
+        "continued. The log of the worker names them (entry.unreadable).",
+    )

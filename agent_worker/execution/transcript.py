@@ -8,7 +8,7 @@ import structlog
 
 from agent_worker.execution.persistence import insist
 from agent_worker.execution.tenure import Tenure
-from shared.conversation.protocol import ConversationStore, Writer
+from shared.conversation.protocol import Claim, ConversationStore, Writer
 from shared.errors import PositionGapError
 from shared.message import Draft, Message
 
@@ -29,15 +29,16 @@ class Transcript:
         store: ConversationStore,
         history: str,
         writer: Writer,
-        stored: Sequence[Message],
+        claim: Claim,
         tenure: Tenure,
     ) -> None:
         self._store = store
         self._tenure = tenure
         self._history = history
         self._writer = writer
-        self._messages = list(stored)
-        self._stored = len(stored)
+        self._messages = list(claim.own)
+        self._stored = len(claim.own)
+        self._next_position = claim.next_position
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -47,14 +48,15 @@ class Transcript:
     @property
     def next_position(self) -> int:
         """The place of the message that is added next."""
-        return self._messages[-1].position + 1 if self._messages else 0
+        return self._next_position
 
     def add(self, *drafts: Draft) -> None:
         """Give each draft the next place of the run."""
         for draft in drafts:
             self._messages.append(
-                Message.from_draft(draft, run_id=self._writer.run_id, position=self.next_position)
+                Message.from_draft(draft, run_id=self._writer.run_id, position=self._next_position)
             )
+            self._next_position += 1
 
     async def flush(self) -> None:
         """Store everything that is not stored yet, in one atomic append.

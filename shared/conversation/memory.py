@@ -100,9 +100,12 @@ class MemoryConversationStore:
         log.recount()
         own = log.entries_of(writer.run_id)
         earlier = [entry for entry in log.entries if not own or entry.number < own[0].number]
+        readable = tuple(self._decode(conversation_id, own))
         return Claim(
             earlier=tuple(self._decode(conversation_id, earlier[max(0, len(earlier) - limit) :])),
-            own=tuple(self._decode(conversation_id, own)),
+            own=readable,
+            next_position=log.next_position,
+            unreadable=len(own) - len(readable),
         )
 
     async def append(

@@ -24,10 +24,15 @@ class Claim:
         earlier: The newest messages before this run's first, oldest first, at most as many as
             asked for.
         own: Everything that this run wrote under earlier leases, by position.
+        next_position: Where the run goes on.
+        unreadable: How many messages of the run are stored and cannot be read. The run cannot be
+            continued without them: what they say would be done once more.
     """
 
     earlier: tuple[Message, ...]
     own: tuple[Message, ...]
+    next_position: int = 0
+    unreadable: int = 0
 
 
 class ConversationStore(Protocol):
@@ -64,7 +69,7 @@ class ConversationStore(Protocol):
 
         From its return on, writers with a smaller token are refused. `limit` bounds
         `Claim.earlier` (0 or more); own messages always come whole, and the next position
-        follows the last of them (0 when there are none).
+        follows the last of them (0 when there are none), readable or not.
 
         Raises:
             FencedError: A writer with a greater token was here already.
@@ -86,6 +91,7 @@ class ConversationStore(Protocol):
         Raises:
             FencedError: The writer's token is not the newest one. Nothing was stored.
             PositionGapError: The messages do not continue the run. Nothing was stored.
+            UnstorableError: One of them could not be read again. Nothing was stored.
             StoreUnavailableError: No answer. The write may have happened; with a writer,
                 repeating it is safe.
         """

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from shared.codec import decode_message, encode
 from shared.conversation.protocol import Claim, Writer
 from shared.errors import CorruptEntryError, FencedError, PositionGapError
+from shared.identifier import is_run_id
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 from shared.redis_client import (
@@ -58,9 +59,12 @@ class RedisConversationStore:
         )
         _check_not_fenced(answer, conversation_id, writer)
         earlier = [_pair(entry) for entry in reversed(answer[1])]
+        own = self._decoded([_pair(entry) for entry in answer[2]], conversation_id)
         return Claim(
             earlier=tuple(self._decoded(earlier, conversation_id)),
-            own=tuple(self._decoded([_pair(entry) for entry in answer[2]], conversation_id)),
+            own=tuple(own),
+            next_position=answer[3],
+            unreadable=len(answer[2]) - len(own),
         )
 
     async def append(
@@ -188,7 +192,9 @@ class RedisConversationStore:
         messages = []
         for cursor, fields in entries:
             try:
-                messages.append(decode_message(fields.get("data", ""), cursor=cursor))
+                message = decode_message(fields.get("data", ""), cursor=cursor)
+                _check_same(message, fields)
+                messages.append(message)
             except CorruptEntryError as error:
                 log.error(
                     "entry.unreadable",
@@ -205,6 +211,17 @@ def _pair(entry: Any) -> _Entry:
     return cursor, dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+def _check_same(message: Message, fields: dict[str, str]) -> None:
+    """Scripts and filters go by the fields beside a message.
+
+    Raises:
+        CorruptEntryError: They tell of another message than the one that is there.
+    """
+    told = (fields.get("run"), fields.get("pos"), fields.get("role"))
+    if told != (message.run_id or "", str(message.position), message.role.value):
+        raise CorruptEntryError(f"The entry at {message.cursor} contradicts its own fields.")
+
+
 def _passes(entry: _Entry, roles: Collection[Role] | None, run_id: str | None) -> bool:
     fields = entry[1]
     return (roles is None or fields.get("role") in roles) and (
@@ -217,7 +234,8 @@ def _is_past_run(page: Sequence[_Entry], run_id: str | None) -> bool:
 
     Runs of a conversation write one after the other, so nothing of this one follows.
     """
-    return run_id is not None and any(fields.get("run") not in (run_id, "") for _, fields in page)
+    runs = {fields.get("run") for _, fields in page}
+    return run_id is not None and any(is_run_id(run) and run != run_id for run in runs)
 
 
 def _check_positions(messages: Sequence[Message], writer: Writer) -> None:

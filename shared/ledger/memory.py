@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import Final
 
+from shared.codec import stored_form
 from shared.errors import (
     ConversationBusyError,
     FencedError,
@@ -94,6 +95,7 @@ class MemoryRunLedger:
                 f"The run id {new.id} names another partition than its conversation lies in; make "
                 "it with new_run_id(partition_of(conversation_id))."
             )
+        new = stored_form(new)
         self._forget_expired()
         known = self._runs.find_repeated(new)
         if known is not None:
@@ -189,6 +191,7 @@ class MemoryRunLedger:
     async def finish(
         self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
     ) -> WakeUp | None:
+        ending = stored_form(ending)
         run = self._find(lease.run.id)
         if run is not None and run.status.is_final and _is_of(lease, run):
             active = self._lines[run.history_id].active

@@ -95,6 +95,10 @@ class RunLedger(Protocol):
     - *Time* is the store's clock, never a caller's.
 
     What cannot be a run id is refused with `InvalidIdError`, by every method that takes one.
+
+    A record that cannot be read (somebody else wrote to the store, a disk broke) costs that run:
+    methods that are about it raise `CorruptEntryError`, lists leave it out and say so in the log.
+    One that a worker comes to lease is failed, so that its conversation goes on.
     """
 
     @property
@@ -130,6 +134,7 @@ class RunLedger(Protocol):
 
         Raises:
             InvalidIdError: The run's id names another partition than its conversation lies in.
+            UnstorableError: Input or metadata could not be read again. Nothing stored.
             ConversationBusyError: `on_busy` is reject and the conversation is held. Nothing stored.
             IdempotencyConflictError: The key belongs to a run with another agent or input.
             StoreUnavailableError: No answer. It may have been accepted; submitting the same run
@@ -224,6 +229,7 @@ class RunLedger(Protocol):
         be, and it fails). The event says `rolled_back` when such a run is cancelled.
 
         Raises:
+            UnstorableError: The output could not be read again. Nothing changed.
             RollbackRequestedError: The run was asked to roll back. Nothing changed.
             FencedError: The run is not held under this lease (any more). Nothing changed.
             StoreUnavailableError: No answer; repeating it is safe.

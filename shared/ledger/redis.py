@@ -10,22 +10,39 @@ from redis.asyncio import Redis
 from shared.codec import encode, storable
 from shared.errors import (
     ConversationBusyError,
+    CorruptEntryError,
     FencedError,
     IdempotencyConflictError,
     InvalidIdError,
+    NewerVersionError,
     RollbackRequestedError,
     UnknownRunError,
 )
 from shared.event import DeltaEvent, StatusEvent
-from shared.identifier import partition_of_history, partition_of_run
+from shared.identifier import is_run_id, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
 from shared.ledger.redis_index import RunIndex
-from shared.ledger.redis_record import milliseconds, read_event, read_run, read_wake_up
+from shared.ledger.redis_record import (
+    check_agent,
+    milliseconds,
+    read_run,
+    read_wake_up,
+    readable_events,
+)
 from shared.ledger.redis_workers import WorkerRegistry
 from shared.notification.protocol import Notifications
 from shared.redis_client import Script, lower_bound, script_source, translated_errors
 from shared.redis_keys import Keys
-from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
+from shared.run import (
+    CancelResult,
+    Ending,
+    Lease,
+    NewRun,
+    Run,
+    RunError,
+    RunStatus,
+    WorkerInfo,
+)
 from shared.settings import Settings
 
 _SCRIPTS: Final = (
@@ -37,8 +54,16 @@ _SCRIPTS: Final = (
     "hand_over",
     "cancel",
     "publish",
+    "condemn",
 )
 _CANCELLED: Final = Ending(status=RunStatus.CANCELLED)
+_UNREADABLE: Final = Ending(
+    status=RunStatus.FAILED,
+    error=RunError(
+        code="record_unreadable",
+        message="What is stored of this run cannot be read, so that no worker can execute it.",
+    ),
+)
 
 
 class RedisRunLedger:
@@ -162,11 +187,24 @@ class RedisRunLedger:
         takes_suspect: bool = True,
     ) -> Lease | None:
         """Take a ready run; see `RunLedger.lease`."""
+        try:
+            return await self._lease(run_id, worker_id, agents, takes_suspect=takes_suspect)
+        except NewerVersionError:
+            raise  # another worker can read it
+        except CorruptEntryError:
+            await self._condemn(run_id, worker_id, agents)
+            raise
+
+    async def _lease(
+        self, run_id: str, worker_id: str, agents: Collection[str], *, takes_suspect: bool
+    ) -> Lease | None:
         tag = self._keys.tag_of_run(run_id)
         answer = await self._scripts["lease"](
             [self._keys.run(run_id)],
             [tag, run_id, worker_id, self._event_ttl, int(takes_suspect), *agents],
         )
+        if answer[0] == "unserved":
+            check_agent(run_id, answer[1])
         if answer[0] != "leased":
             return None
         run = read_run(run_id, answer[1])
@@ -179,6 +217,22 @@ class RedisRunLedger:
         )
         _check_held(answer, lease)
         return read_run(lease.run.id, answer[1])
+
+    async def _condemn(self, run_id: str, worker_id: str, agents: Collection[str]) -> None:
+        """Fail a run that no worker can execute, or sweeps would come upon it for ever."""
+        await self._scripts["condemn"](
+            [self._keys.run(run_id)],
+            [
+                self._keys.tag_of_run(run_id),
+                run_id,
+                worker_id,
+                encode(_UNREADABLE),
+                self._event_ttl,
+                self._run_ttl,
+                self._pickup,
+                *agents,
+            ],
+        )
 
     async def finish(
         self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
@@ -261,14 +315,16 @@ class RedisRunLedger:
         self, run_id: str, *, after: str | None = None, limit: int = 500
     ) -> list[StatusEvent | DeltaEvent]:
         """Events of a run; see `RunLedger.list_events`."""
-        low = lower_bound(after)
-        if limit < 1:
-            return []
-        with translated_errors():
-            entries: Any = await self._client.xrange(
-                self._keys.events(run_id), low, "+", count=limit
-            )
-        return [read_event(run_id, cursor, fields) for cursor, fields in entries]
+        low, key = lower_bound(after), self._keys.events(run_id)
+        events: list[StatusEvent | DeltaEvent] = []
+        while (missing := limit - len(events)) > 0:
+            with translated_errors():
+                entries: Any = await self._client.xrange(key, low, "+", count=missing)
+            events += readable_events(run_id, entries)
+            if len(entries) < missing:
+                break
+            low = f"({entries[-1][0]}"
+        return events
 
     async def beat(self, worker: WorkerInfo) -> None:
         """Announce a worker; see `RunLedger.beat`."""
@@ -284,7 +340,10 @@ class RedisRunLedger:
 
     async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
         """Take runs back from dead workers; see `RunLedger.sweep`."""
-        return await self._workers.sweep(worker_id, agents, limit)
+        sweep, damaged = await self._workers.sweep(worker_id, agents, limit)
+        for run_id in filter(is_run_id, damaged):
+            await self._condemn(run_id, worker_id, agents)
+        return sweep
 
     def _idempotency_key(self, new: NewRun) -> str:
         if new.idempotency_key is None:

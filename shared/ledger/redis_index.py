@@ -6,8 +6,9 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.errors import CorruptEntryError
+from shared.identifier import is_run_id
 from shared.ledger.redis_record import milliseconds, read_run
-from shared.redis_client import translated_errors
+from shared.redis_client import checked_answers, translated_errors
 from shared.redis_keys import Keys
 from shared.run import Run, RunStatus
 
@@ -44,7 +45,9 @@ class RunIndex:
                 break
             found += [
                 run
-                for run in await self._records([run_id for _, run_id in places])
+                for run in await self._records(
+                    [run_id for _, run_id in places if is_run_id(run_id)]
+                )
                 if run.status in statuses and (agent is None or run.agent == agent)
             ]
             place = places[-1]
@@ -76,8 +79,8 @@ class RunIndex:
                     pipeline.zrevrangebyscore(
                         key, highest, "-inf", start=0, num=limit, withscores=True
                     )
-                pages = await pipeline.execute()
-        places = {(float(score), member) for page in pages for member, score in page}
+                pages = checked_answers(await pipeline.execute(raise_on_error=False))
+        places = {(float(score), member) for page in pages for member, score in page or ()}
         behind = [place for place in places if before is None or place < before]
         return sorted(behind, reverse=True)[:limit]
 
@@ -86,7 +89,7 @@ class RunIndex:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for run_id in run_ids:
                     pipeline.hgetall(self._keys.run(run_id))
-                records = await pipeline.execute()
+                records = checked_answers(await pipeline.execute(raise_on_error=False))
         runs = []
         for run_id, record in zip(run_ids, records, strict=True):
             if not record:

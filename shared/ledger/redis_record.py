@@ -1,16 +1,24 @@
 """Between a run's hash in Redis and a `Run`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from pydantic import ValidationError
+import structlog
 
 from shared.codec import decode
-from shared.errors import CorruptEntryError, NewerVersionError
+from shared.errors import CorruptEntryError, InvalidIdError, NewerVersionError
 from shared.event import DeltaEvent, StatusEvent
+from shared.identifier import check_id, partition_of_run
 from shared.ledger.protocol import WakeUp
 from shared.run import RUN_VERSION, Ending, NewRun, Run, RunStatus
+
+log = structlog.get_logger()
+
+UNREADABLE: Final = (ValueError, LookupError, TypeError, ArithmeticError, OSError)
+"""What reading a field raises that holds something else; OSError comes from impossible times."""
+
+_MAX_DIGITS: Final = 10
 
 
 def milliseconds(seconds: float) -> int:
@@ -25,18 +33,49 @@ def read_run(run_id: str, answer: Mapping[str, str] | Sequence[str]) -> Run:
         CorruptEntryError: The hash is not a run's record.
         NewerVersionError: A newer version of this project wrote it.
     """
-    record = answer if isinstance(answer, Mapping) else _mapping(answer)
     where = f"The record of run {run_id}"
-    new = decode(NewRun, record.get("new", ""), where=where)
-    ending = decode(Ending, record["ending"], where=where) if "ending" in record else None
+    record: Mapping[str, str] = {}
     try:
+        record = answer if isinstance(answer, Mapping) else _mapping(answer)
+        check_text(*record.values())
+        new = decode(NewRun, record["new"], where=where)
+        ending = decode(Ending, record["ending"], where=where) if "ending" in record else None
+        _check_same(new, run_id, record)
         return _build(new, record, ending)
-    except (ValidationError, ValueError, KeyError) as error:
-        if int(record.get("version", RUN_VERSION)) > RUN_VERSION:
+    except UNREADABLE as error:
+        if _is_newer(record):
             raise NewerVersionError(
                 f"{where} was written by a newer version; update this process."
             ) from error
-        raise CorruptEntryError(f"{where} cannot be read: {error}") from error
+        if isinstance(error, CorruptEntryError):
+            raise
+        raise CorruptEntryError(f"{where} cannot be read ({type(error).__name__}).") from error
+
+
+def _is_newer(record: Mapping[str, str]) -> bool:
+    version = record.get("version", "")
+    return version.isdecimal() and len(version) < _MAX_DIGITS and int(version) > RUN_VERSION
+
+
+def _check_same(new: NewRun, run_id: str, record: Mapping[str, str]) -> None:
+    """Compare what was submitted with the fields beside it, which scripts go by.
+
+    A run in which the two differ would be executed by the wrong agent, or write to somebody else's
+    conversation.
+    """
+    told = (run_id, record["agent"], record["history"])
+    if told != (new.id, new.agent, new.history_id):
+        raise CorruptEntryError(
+            f"The record of run {run_id} cannot be read: its fields contradict what was submitted."
+        )
+
+
+def check_agent(run_id: str, agent: str) -> None:
+    """Raises `CorruptEntryError` for a run that no worker will ever serve."""
+    try:
+        check_id(agent, "agent name")
+    except InvalidIdError as error:
+        raise CorruptEntryError(f"The record of run {run_id} names no agent.") from error
 
 
 def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run:
@@ -69,8 +108,17 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
 
 
 def read_wake_up(answer: Sequence[str]) -> WakeUp:
-    """What scripts answer as {id, agent, priority}."""
-    return WakeUp(run_id=answer[0], agent=answer[1], priority=int(answer[2]))
+    """What scripts answer as {id, agent, priority}.
+
+    Raises:
+        CorruptEntryError: The record that it comes from lacks one of them.
+    """
+    try:
+        run_id, agent, priority = answer
+        partition_of_run(run_id)
+        return WakeUp(run_id, check_id(agent, "agent name"), min(9, max(0, int(priority))))
+    except UNREADABLE as error:
+        raise CorruptEntryError(f"The wake-up {answer!r:.200} cannot be read.") from error
 
 
 def read_event(run_id: str, cursor: str, fields: Mapping[str, str]) -> StatusEvent | DeltaEvent:
@@ -80,6 +128,7 @@ def read_event(run_id: str, cursor: str, fields: Mapping[str, str]) -> StatusEve
         CorruptEntryError: It is neither a status change nor a text delta.
     """
     try:
+        check_text(*fields.values())
         if fields["type"] == "delta":
             return DeltaEvent(
                 run_id=run_id,
@@ -97,8 +146,31 @@ def read_event(run_id: str, cursor: str, fields: Mapping[str, str]) -> StatusEve
             rolled_back=fields.get("rolled_back") == "1",
             created_at=_moment(cursor.partition("-")[0]),
         )
-    except (KeyError, ValueError) as error:
+    except UNREADABLE as error:
         raise CorruptEntryError(f"Event {cursor} of run {run_id} cannot be read.") from error
+
+
+def readable_events(
+    run_id: str, entries: Iterable[tuple[str, Mapping[str, str]]]
+) -> list[StatusEvent | DeltaEvent]:
+    """Read entries of a run's event stream; one that cannot be read is reported and left out."""
+    events = []
+    for cursor, fields in entries:
+        try:
+            events.append(read_event(run_id, cursor, fields))
+        except CorruptEntryError as error:
+            log.error("entry.unreadable", run_id=run_id, cursor=cursor, error=type(error).__name__)
+    return events
+
+
+def check_text(*values: str) -> None:
+    """Refuse bytes that were no UTF-8; redis-py lets them through as halves of surrogate pairs.
+
+    Raises:
+        ValueError: There are some. Whoever wrote them out again would fail.
+    """
+    for value in values:
+        str.encode(value)
 
 
 def _mapping(flat: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Which workers live, and what the dead ones left behind."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -9,15 +9,18 @@ from redis.exceptions import NoScriptError
 
 from shared.codec import decode, encode
 from shared.errors import CorruptEntryError
-from shared.ledger.protocol import Sweep
+from shared.identifier import is_run_id
+from shared.ledger.protocol import Sweep, WakeUp
 from shared.ledger.redis_record import milliseconds, read_wake_up
-from shared.redis_client import Script, script_source, translated_errors
+from shared.redis_client import Script, checked_answers, script_source, translated_errors
 from shared.redis_keys import Keys
 from shared.run import WorkerInfo
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
+_REPORTS = 1000
+"""Damaged entries that one process reports; after that there is nothing new to be said."""
 _REMEMBERED_LEASES = 20
 """For how many leases' length a dead worker's id stays in the registry."""
 
@@ -30,6 +33,7 @@ class WorkerRegistry:
         self._keys = keys
         self._settings = settings
         self._lease = milliseconds(settings.lease_s)
+        self._reported: set[str] = set()
         self._beat, self._live, self._sweep = (
             Script(client, script_source("ledger", name)) for name in ("beat", "live", "sweep")
         )
@@ -55,30 +59,61 @@ class WorkerRegistry:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for worker_id in live:
                     pipeline.get(self._keys.worker(worker_id))
-                announced = await pipeline.execute()
+                announced = checked_answers(await pipeline.execute(raise_on_error=False))
         workers = []
         for worker_id, stored in zip(live, announced, strict=True):
             if stored is None:
                 continue
             try:
-                workers.append(decode(WorkerInfo, stored, where=f"The entry of worker {worker_id}"))
+                workers.append(_read_worker(worker_id, stored))
             except CorruptEntryError as error:
-                log.error("entry.unreadable", worker_id=worker_id, error=str(error))
+                log.error("entry.unreadable", worker_id=worker_id, error=type(error).__name__)
         return workers
 
-    async def sweep(self, worker_id: str, agents: Collection[str], limit: int) -> Sweep:
-        """See `RunLedger.sweep`. Two round trips, whatever the number of partitions."""
+    async def sweep(
+        self, worker_id: str, agents: Collection[str], limit: int
+    ) -> tuple[Sweep, list[str]]:
+        """See `RunLedger.sweep`. Two round trips, whatever the number of partitions.
+
+        The second value names what the sweep came upon and could not read: run ids, keys.
+        """
         live = await self._live_ids()
-        answers = await self._sweep_partitions(worker_id, live, agents, limit)
-        overdue = [(float(since), run_id) for answer in answers for run_id, since in answer[1]]
-        suspects = [(float(since), run_id) for answer in answers for run_id, since in answer[4]]
-        return Sweep(
-            reclaimed=tuple(read_wake_up(run) for answer in answers for run in answer[0]),
-            overdue=tuple(run_id for _, run_id in sorted(overdue)[:limit]),
-            suspects=tuple(run_id for _, run_id in sorted(suspects)),
-            cancelled=tuple(run_id for answer in answers for run_id in answer[2]),
-            leased=frozenset(run_id for answer in answers for run_id in answer[3]),
+        answers = checked_answers(await self._sweep_partitions(worker_id, live, agents, limit))
+        found = [answer for answer in answers if answer is not None]
+        damaged = [what for answer in found for what in answer[5]]
+        overdue, suspects = (
+            sorted(
+                (float(since), run_id)
+                for answer in found
+                for run_id, since in answer[place]
+                if is_run_id(run_id)
+            )
+            for place in (1, 4)
         )
+        sweep = Sweep(
+            reclaimed=tuple(self._wake_ups([run for answer in found for run in answer[0]])),
+            overdue=tuple(run_id for _, run_id in overdue[:limit]),
+            suspects=tuple(run_id for _, run_id in suspects),
+            cancelled=tuple(run_id for answer in found for run_id in answer[2]),
+            leased=frozenset(filter(is_run_id, (name for answer in found for name in answer[3]))),
+        )
+        self._report(damaged)
+        return sweep, damaged
+
+    def _wake_ups(self, reclaimed: Sequence[Any]) -> Iterator[WakeUp]:
+        for run in reclaimed:
+            try:
+                yield read_wake_up(run)
+            except CorruptEntryError:
+                # It is ready again all the same; whoever leases it finds out what it lacks.
+                self._report(run[:1])
+
+    def _report(self, damaged: Iterable[str]) -> None:
+        """Say it once: sweeps come upon the same things twice a second."""
+        for what in damaged:
+            if what not in self._reported and len(self._reported) < _REPORTS:
+                self._reported.add(what)
+                log.error("entry.unreadable", what=what)
 
     async def _live_ids(self) -> list[str]:
         return list(await self._live([self._keys.workers], [self._lease]))
@@ -109,4 +144,15 @@ class WorkerRegistry:
             for tag in self._keys.tags():
                 keys = (f"{tag}:holders", f"{tag}:leases:{worker_id}", f"{tag}:cancelling")
                 pipeline.evalsha(self._sweep.digest, len(keys), *keys, tag, *arguments)
-            return await pipeline.execute()
+            answers = await pipeline.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, NoScriptError):
+                raise answer
+        return answers
+
+
+def _read_worker(worker_id: str, stored: str) -> WorkerInfo:
+    worker = decode(WorkerInfo, stored, where=f"The entry of worker {worker_id}")
+    if worker.id != worker_id:
+        raise CorruptEntryError(f"The entry of worker {worker_id} is that of another one.")
+    return worker

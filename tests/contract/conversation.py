@@ -7,7 +7,7 @@ import pytest
 
 from shared.backend import Backend
 from shared.conversation.protocol import ConversationStore, Writer
-from shared.errors import FencedError, PositionGapError
+from shared.errors import FencedError, PositionGapError, UnstorableError
 from shared.message import (
     DataPart,
     EngineData,
@@ -20,7 +20,15 @@ from shared.message import (
     ToolCall,
     Usage,
 )
-from tests.contract.values import conversation_name, imported, message, messages, run_name, texts
+from tests.contract.values import (
+    conversation_name,
+    imported,
+    message,
+    messages,
+    nested,
+    run_name,
+    texts,
+)
 from tests.waiting import eventually
 
 
@@ -76,6 +84,19 @@ class ConversationWritingContract:
         await store.append(name, [given], writer=Writer(run_id, 1))
         [stored] = await store.list_messages(name)
         assert (stored.text, stored.metadata) == ("a\ufffdb", {"k": "\ufffd"})
+
+    async def test_what_could_not_be_read_again_is_refused(self, store: ConversationStore) -> None:
+        """Nesting without end; nothing of the append is stored, and the run goes on."""
+        name, run_id = conversation_name(), run_name()
+        writer = Writer(run_id, 1)
+        for levels in (230, 5_000):
+            deep = message(run_id, 1).model_copy(update={"metadata": nested(levels)})
+            with pytest.raises(UnstorableError):
+                await store.append(name, [message(run_id, 0), deep], writer=writer)
+        assert await store.list_messages(name) == []
+        deep = message(run_id, 0).model_copy(update={"metadata": nested(100)})
+        await store.append(name, [deep], writer=writer)
+        assert (await store.list_messages(name))[0].metadata == nested(100)
 
     async def test_conversations_are_apart(self, store: ConversationStore) -> None:
         """What is written under one id is not seen under an id that contains it."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from shared.backend import Backend
-from shared.errors import InvalidCursorError, UnknownRunError
+from shared.errors import InvalidCursorError, UnknownRunError, UnstorableError
 from shared.event import DeltaEvent, StatusEvent
 from shared.ledger.protocol import RunLedger
 from shared.run import Ending, Run, RunStatus
@@ -15,6 +15,7 @@ from tests.contract.values import (
     COMPLETED,
     conversation_name,
     lease_new,
+    nested,
     new_run,
     next_millisecond,
     run_name,
@@ -190,6 +191,19 @@ class EventContract:
         assert str(run.output).startswith("c")
         [piece] = [one for one in await ledger.list_events(run.id) if isinstance(one, DeltaEvent)]
         assert piece.text.startswith("b")
+
+    async def test_what_could_not_be_read_again_is_refused(self, ledger: RunLedger) -> None:
+        """Nesting without end, in what is asked and in what is answered; nothing is stored."""
+        for levels in (230, 5_000):
+            with pytest.raises(UnstorableError):
+                await ledger.submit(new_run().model_copy(update={"metadata": nested(levels)}))
+        assert await ledger.list_runs() == []
+        lease = await lease_new(ledger)
+        with pytest.raises(UnstorableError):
+            await ledger.finish(lease, COMPLETED.model_copy(update={"output": nested(230)}))
+        assert (await ledger.get(lease.run.id)).status is RunStatus.RUNNING
+        await ledger.finish(lease, COMPLETED.model_copy(update={"output": nested(100)}))
+        assert (await ledger.get(lease.run.id)).output == nested(100)
 
     async def test_deltas_of_a_lost_lease_are_dropped(self, ledger: RunLedger) -> None:
         """A zombie does not type into the answer of the worker that took over."""

@@ -43,6 +43,14 @@ def imported(text: str) -> Message:
     return Message(**dict(user_draft(text)), id=uuid4().hex)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object with so many levels of lists in it."""
+    value: Any = None
+    for _ in range(levels):
+        value = [value]
+    return {"in": value}
+
+
 def texts(stored: Sequence[Message]) -> list[str]:
     """What the messages say."""
     return [entry.text for entry in stored]

@@ -1,5 +1,6 @@
 """The execution of one run: drives an agent, node by node, and gives every message away at once."""
 
+import asyncio
 import dataclasses
 import inspect
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class Execution:
             renamed=self._renamed,
         )
         self._messages: list[ModelMessage] = []
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._is_asking = False
 
     async def run(self) -> Finished:
@@ -78,7 +79,9 @@ class Execution:
         with in_run(self._request.run), Agent.using_thread_executor(tool_threads()):
             try:
                 return await self._run()
-            except (Exception, BaseExceptionGroup) as error:
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:  # SystemExit too: it is the run that ends with it
                 # The first exception says it; the agent's contexts may make a group of it.
                 code = "model_error" if self._is_asking else "agent_error"
                 raise engine_error(self._failure or error, otherwise=code) from error
@@ -99,7 +102,9 @@ class Execution:
         ) as agent_run:
             try:
                 await self._advance(agent_run)
-            except Exception as error:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
                 self._failure = error
                 raise
         if agent_run.result is None:

@@ -22,6 +22,7 @@ from pydantic_ai.exceptions import (
 )
 
 from agent_worker.engine.protocol import EngineError
+from agent_worker.saying import named, said_by
 
 MAX_RETRY_AFTER_S: Final = 60.0
 """The longest wait that a provider may ask for; a longer one is cut to this."""
@@ -88,7 +89,7 @@ def engine_error(error: BaseException, *, otherwise: str = "agent_error") -> Eng
         return _group_error(error, otherwise)
     for kind, code in _CODES.items():
         if isinstance(error, kind):
-            return EngineError(code, _words(str(error)))
+            return EngineError(code, _words(said_by(error)))
     if isinstance(error, ModelHTTPError):
         said = _words(_provider_words(error.body) or "(no explanation)")
         message = f"The model {error.model_name} answered with status {error.status_code}: {said}"
@@ -98,7 +99,7 @@ def engine_error(error: BaseException, *, otherwise: str = "agent_error") -> Eng
         code = "output_invalid" if is_output else "model_error"
         return EngineError(code, _words(_with_reason(error)))
     code = "model_error" if isinstance(error, ModelAPIError) else otherwise
-    return EngineError(code, _words(f"{type(error).__name__}: {error}"))
+    return EngineError(code, _words(named(error)))
 
 
 def _group_error(group: BaseExceptionGroup[BaseException], otherwise: str) -> EngineError:
@@ -110,7 +111,7 @@ def _group_error(group: BaseExceptionGroup[BaseException], otherwise: str) -> En
 
 def _with_reason(error: UnexpectedModelBehavior) -> str:
     reason = error.__cause__
-    return error.message if reason is None else f"{error.message}: {reason}"
+    return error.message if reason is None else f"{error.message}: {said_by(reason)}"
 
 
 def _words(text: str) -> str:

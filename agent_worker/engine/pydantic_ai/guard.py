@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn
 
-import pydantic_core
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import (
     ApprovalRequired,
@@ -22,7 +21,6 @@ from pydantic_ai.messages import (
     ModelRequestPart,
     ToolCallPart,
     ToolReturn,
-    tool_return_ta,
 )
 from pydantic_ai.models import Model
 from pydantic_ai.output import OutputContext
@@ -30,9 +28,13 @@ from pydantic_ai.tools import RunContext, ToolDefinition, ToolDenied
 
 from agent_worker.context import RunInfo, ToolContext, idempotency_key, in_tool
 from agent_worker.engine.protocol import EngineLimits
+from agent_worker.engine.pydantic_ai.bounding import bounded, cut
 from agent_worker.engine.pydantic_ai.history import RecordedResult
 from agent_worker.engine.pydantic_ai.patience import PatientModel, Show
 from agent_worker.engine.pydantic_ai.round import Round
+from agent_worker.engine.pydantic_ai.threads import EscapedError
+from agent_worker.saying import named
+from shared.codec import storable
 
 MAX_FAILURE_LENGTH: Final = 4000
 """Characters of an exception's message that the model is shown."""
@@ -40,7 +42,6 @@ MAX_FAILURE_LENGTH: Final = 4000
 _CONTROL_FLOW: Final = (
     ApprovalRequired,
     CallDeferred,
-    ModelRetry,
     SkipToolExecution,
     ToolFailed,
     ToolFailedError,
@@ -104,7 +105,11 @@ class RunGuard(AbstractCapability[Any]):
         """Let calls that have a result pass: they are not executed, whatever their arguments."""
         if self.round.index_of(call.tool_call_id) in self.round.recorded:
             raise SkipToolValidation({})
-        return await handler(args)
+        try:
+            return await handler(args)
+        except ToolRetryError as error:  # it quotes the arguments, however long they are
+            _shorten(error, self._limits.max_result_bytes)
+            raise
 
     async def wrap_tool_execute(
         self,
@@ -124,7 +129,8 @@ class RunGuard(AbstractCapability[Any]):
             return _answer(recorded)
         await self._before_tool()
         with in_tool(self._tool_context(index, call)):
-            result = _storable(await self._execute(ctx, call, args, handler))
+            result = await self._execute(ctx, call, args, handler)
+            result = bounded(result, call.tool_name, self._limits)
         self.round.executed.add(index)
         self.round.said[index] = _said_by(ctx)
         if isinstance(result, ToolReturn) and result.tools:
@@ -162,16 +168,15 @@ class RunGuard(AbstractCapability[Any]):
         try:
             async with scope:
                 return await handler(args)
-        except _CONTROL_FLOW:
+        except (*_CONTROL_FLOW, GeneratorExit) as error:
+            _shorten(error, self._limits.max_result_bytes)
             raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise  # somebody cancels the run; otherwise the tool made it up
             _fail(error)
-        except SystemExit as error:
-            _fail(error)  # or one tool could end the process and all runs in it
-        except Exception as error:
+        except BaseException as error:  # SystemExit too, or one tool could end the process
             if scope.expired() and isinstance(error, TimeoutError):
                 name = call.tool_name
                 raise ToolFailed(f"The tool {name!r} did not end within {limit_s:g} s.") from error
@@ -186,6 +191,17 @@ class RunGuard(AbstractCapability[Any]):
             tool_call_id=self.round.stored_ids[index],
             idempotency_key=idempotency_key(self._run.run_id, self.round.position, index),
         )
+
+
+def _shorten(error: BaseException, limit: int) -> None:
+    """Cut what a tool says about its failure: it is stored and sent like any result."""
+    if isinstance(error, ModelRetry | ToolFailed):
+        error.message = cut(storable(str(error.message)), limit)
+        return
+    part = error.tool_retry if isinstance(error, ToolRetryError) else None
+    part = error.tool_failed if isinstance(error, ToolFailedError) else part
+    if part is not None and isinstance(part.content, str):
+        part.content = cut(storable(part.content), limit)
 
 
 def _said_by(ctx: RunContext[Any]) -> list[ModelRequestPart]:
@@ -218,27 +234,13 @@ def _answer(recorded: RecordedResult) -> Any:
     )
 
 
-def _storable(result: Any) -> Any:
-    """The result, if it can be stored and sent; what a model cannot be told is a failure."""
-    value = result.return_value if isinstance(result, ToolReturn) else result
-    if value is None or isinstance(value, bool | int | float):
-        return result
-    try:
-        _ = value.encode() if isinstance(value, str) else tool_return_ta.dump_json(value)
-    except (UnicodeEncodeError, pydantic_core.PydanticSerializationError, ValueError) as error:
-        kind = type(value).__name__
-        raise ToolFailed(
-            f"The tool returned a {kind} that cannot be written as JSON: {error}"
-        ) from error
-    return result
-
-
 def _fail(error: BaseException) -> NoReturn:
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    raise ToolFailed(said[:MAX_FAILURE_LENGTH]) from error
+    if isinstance(error, EscapedError):
+        error = error.escaped
+    raise ToolFailed(storable(named(error)[:MAX_FAILURE_LENGTH])) from error
 
 
-def _is_out_of_retries(error: Exception, ctx: RunContext[Any]) -> bool:
+def _is_out_of_retries(error: BaseException, ctx: RunContext[Any]) -> bool:
     """Whether Pydantic AI ends the run because the tool asked for one correction too many.
 
     An agent that runs inside of the tool raises the same class for its own reasons.

@@ -29,7 +29,12 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import RunContext
 
 from agent_worker.engine.protocol import EngineLimits
-from agent_worker.engine.pydantic_ai.calls import unique_ids
+from agent_worker.engine.pydantic_ai.answer_check import (
+    SizeCheck,
+    check_answer,
+    make_storable,
+    tell_calls_apart,
+)
 from agent_worker.engine.pydantic_ai.failure import is_transient, retry_after_s
 
 FIRST_WAIT_S: Final = 0.5
@@ -73,7 +78,8 @@ class PatientModel(WrapperModel):
     ) -> ModelResponse:
         await self._before_call()
         settings = _without_own_retries(self.wrapped, model_settings)
-        call = _Call(self.wrapped, messages, settings, model_request_parameters, self._show)
+        limit = self._limits.max_message_bytes
+        call = _Call(self.wrapped, messages, settings, model_request_parameters, self._show, limit)
         tries = stamina.retry_context(
             on=_wait_before_next,
             attempts=self._limits.model_retries + 1,
@@ -86,7 +92,9 @@ class PatientModel(WrapperModel):
             async for one in tries:
                 with one:
                     response = await self._try(call)
-                    self._tell_calls_apart(response)
+                    check_answer(response, self._limits.max_message_bytes)
+                    make_storable(response)
+                    self._renamed.update(tell_calls_apart(response))
                     return response
         except _TransientError as failure:
             raise failure.error from failure.error.__cause__
@@ -106,15 +114,6 @@ class PatientModel(WrapperModel):
         yield CompletedStreamedResponse(
             response, model_request_parameters=model_request_parameters, replay_events=True
         )
-
-    def _tell_calls_apart(self, response: ModelResponse) -> None:
-        """Give calls that share an id, which Pydantic AI refuses, ids of their own."""
-        calls = response.tool_calls
-        written = [call.tool_call_id for call in calls]
-        for call, own in zip(calls, unique_ids(written), strict=True):
-            if call.tool_call_id != own:
-                self._renamed[own] = call.tool_call_id
-                call.tool_call_id = own
 
     async def _try(self, call: "_Call") -> ModelResponse:
         limit_s = self._limits.model_timeout_s
@@ -142,8 +141,10 @@ class _Call:
         settings: ModelSettings | None,
         parameters: ModelRequestParameters,
         show: Show | None,
+        max_bytes: int,
     ) -> None:
         self._model = model
+        self._max_bytes = max_bytes
         self._arguments = (messages, settings, parameters)
         self._show = show
         self._streams = _can_only_stream(model) or (show is not None and _can_stream(model))
@@ -153,9 +154,11 @@ class _Call:
             return await self._model.request(*self._arguments)
         show, self._show = self._show, None  # for a further try, unless this one shows nothing
         has_shown = False
+        size = SizeCheck(self._max_bytes)
         try:
             async with self._model.request_stream(*self._arguments) as stream:
                 async for event in stream:
+                    size.add(event)
                     if show is not None and (text := _text_of(event)):
                         has_shown = True
                         show(text)

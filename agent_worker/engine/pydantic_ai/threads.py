@@ -13,11 +13,24 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, ParamSpec, TypeVar
 
+from agent_worker.saying import named
+
 IDLE_S: Final = 10.0
 """How long a thread without work is kept for the next call."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+class EscapedError(Exception):
+    """A function raised what is no `Exception`, such as SystemExit.
+
+    Raised in a task, that would stop the loop with all other runs on it. `escaped` holds it.
+    """
+
+    def __init__(self, escaped: BaseException) -> None:
+        super().__init__(named(escaped))
+        self.escaped = escaped
 
 
 class ToolThreads(Executor):
@@ -44,8 +57,10 @@ class ToolThreads(Executor):
             except StopIteration as error:
                 # A future refuses it, and whoever waits would wait for ever.
                 future.set_exception(RuntimeError(f"The function raised {error!r}."))
-            except BaseException as error:  # noqa: BLE001  it is raised where the future is awaited
+            except Exception as error:  # noqa: BLE001  it is raised where the future is awaited
                 future.set_exception(error)
+            except BaseException as error:  # noqa: BLE001
+                future.set_exception(EscapedError(error))
 
         with self._lock:
             inbox = self._idle.pop() if self._idle else None

@@ -31,7 +31,10 @@ for i = 4, #ARGV, FIELDS do
     if not stored then
       stored = {}
       for _, entry in ipairs(entries_of(KEYS[1], KEYS[2], run)) do
-        stored[position_of(entry)] = entry[1]
+        local own = position_of(entry)
+        if own then
+          stored[own] = entry[1]
+        end
       end
     end
     cursors[#cursors + 1] = stored[position] or ''

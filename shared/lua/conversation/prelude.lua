@@ -28,10 +28,10 @@ local function entries_of(history, messages, run)
   return own
 end
 
--- The position of an entry in its run.
+-- The position of an entry in its run; nil for one that is damaged.
 local function position_of(entry)
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'pos' then
+    if entry[2][i] == 'pos' and string.match(entry[2][i + 1], '^%d+$') and #entry[2][i + 1] < 16 then
       return tonumber(entry[2][i + 1])
     end
   end
@@ -40,7 +40,13 @@ end
 -- The position behind the last of a run's entries. After a clear in the middle of the run, that is
 -- more than their number.
 local function next_position(own)
-  return own[#own] and position_of(own[#own]) + 1 or 0
+  for i = #own, 1, -1 do
+    local position = position_of(own[i])
+    if position then
+      return position + 1
+    end
+  end
+  return 0
 end
 
 -- Make a run the writer. Its positions go on where it left off.

@@ -3,7 +3,7 @@
 -- KEYS[1]  {tag}:run:<id>
 -- ARGV     1 tag, 2 run id, 3 worker id, 4 event_ttl_ms, 5 '1' if it may be a suspect,
 --          6... agents that the worker serves
--- Answer   {'leased', record} | {'taken'} | {'unserved'} | {'suspect'} | {'unknown'}
+-- Answer   {'leased', record} | {'taken'} | {'unserved', agent} | {'suspect'} | {'unknown'}
 
 local tag, id, worker = ARGV[1], ARGV[2], ARGV[3]
 local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent', 'started',
@@ -25,8 +25,12 @@ for i = 6, #ARGV do
   is_served = is_served or ARGV[i] == run[4]
 end
 if not is_served then
+  for i = 6, #ARGV do
+    -- There it can only be if its record was tampered with since; it would be found there for ever.
+    redis.call('ZREM', ready_key(tag, ARGV[i], '0'), id)
+  end
   make_ready(tag, id, now)
-  return {'unserved'}
+  return {'unserved', run[4]}
 end
 if run[6] == '1' and ARGV[5] ~= '1' then
   return {'suspect'}

@@ -22,6 +22,11 @@ local function run_key(tag, id)
   return tag .. ':run:' .. id
 end
 
+-- Whether there is a record. An index may name a run whose record is lost, or is something else.
+local function has_record(tag, id)
+  return redis.call('TYPE', run_key(tag, id)).ok == 'hash'
+end
+
 -- Change the status: in the record, in the indexes and in the event log; tell watchers.
 local function set_status(tag, id, to, event_ttl_ms)
   local key = run_key(tag, id)
@@ -30,9 +35,11 @@ local function set_status(tag, id, to, event_ttl_ms)
   if run[1] then
     redis.call('ZREM', tag .. ':status:' .. run[1], id)
   end
-  redis.call('ZADD', tag .. ':status:' .. to, run[2], id)
+  local created = run[2] and string.match(run[2], '^%d+$') or now_ms()
+  redis.call('ZADD', tag .. ':status:' .. to, created, id)
   local events = tag .. ':events:' .. id
-  redis.call('XADD', events, 'MAXLEN', '~', 20000, '*', 'type', 'status', 'status', to,
+  -- pcall: what watchers are told must not keep a run from going on, whatever lies under that key.
+  redis.pcall('XADD', events, 'MAXLEN', '~', 20000, '*', 'type', 'status', 'status', to,
     'worker', run[3] or '', 'attempt', run[4] or 0,
     'rolled_back', to == 'cancelled' and run[5] or '0')
   redis.call('PEXPIRE', events, event_ttl_ms)

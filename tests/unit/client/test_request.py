@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_client.request import MAX_DEPTH, build_options, build_run
+from agent_client.request import build_options, build_run
 from shared.codec import decode, encode
 from shared.conversation.config import ConversationConfig
 from shared.errors import InvalidIdError, PayloadTooLargeError, RequestError
 from shared.identifier import partition_of, partition_of_run
 from shared.message import DataPart, MediaPart, TextPart
+from shared.nesting import MAX_DEPTH
 from shared.run import NewRun, RunOptions
 from shared.settings import Settings
 

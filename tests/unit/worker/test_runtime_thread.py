@@ -93,3 +93,24 @@ def test_it_can_be_ended_before_its_store_is_there() -> None:
     starting.join(10)
     assert not starting.is_alive()
     assert host.thread.failure is None
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_a_task_that_wants_to_exit_ends_itself_only(host: Host, error: BaseException) -> None:
+    """Code of an agent may start tasks of its own; no loop with all other runs stops for that."""
+
+    async def leave() -> None:
+        raise error
+
+    async def start() -> asyncio.Task[None]:
+        task = asyncio.create_task(leave())
+        await asyncio.wait({task})
+        return task
+
+    host.thread.start()
+    assert host.call(start).exception() is error
+    run_id = host.call(host.stage.submit)
+    assert host.thread.wake(run_id)
+    assert host.call(lambda: host.stage.ended(run_id)).status is RunStatus.COMPLETED
+    assert host.thread.failure is None
+    assert not host.ended.is_set()

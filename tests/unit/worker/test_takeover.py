@@ -1,14 +1,16 @@
 """A run that is cut off at any point and continued by another worker ends like one that was not."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import structlog
 
+from agent_worker.execution.closing import open_calls
 from agent_worker.runtime import Runtime
-from shared.message import ToolOutcome
+from shared.message import MessageKind, ToolOutcome
 from shared.run import RunOptions, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Pause, Stage, idle, told
@@ -282,3 +284,20 @@ async def test_a_status_that_is_being_written_outlives_the_end_of_its_worker(sta
     worker._active[run_id].task.cancel()
     released.set()
     assert (await stage.ended(run_id)).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2, 3])
+async def test_a_run_is_not_continued_without_its_own_messages(stage: Stage, damaged: int) -> None:
+    """If one of them cannot be read, to go on would mean to do again what it says was done."""
+    run_id, _, _ = await start_until(stage, 4)
+    log = stage.conversations._open("room")
+    log.entries[damaged] = replace(log.entries[damaged], stored="{")
+    _, engine = await take_over(stage)
+    run = await stage.ended(run_id)
+    assert run.error is not None
+    assert run.error.code == "history_unreadable"
+    assert (engine.answered, engine.executed) == ([], [])
+    history = await stage.history(run_id)
+    assert history[-1].kind is MessageKind.ERROR
+    assert len({message.position for message in history} | {damaged}) == len(log.entries)
+    assert not open_calls(history), "what closes the history was stored, too"

@@ -1,7 +1,9 @@
-"""What a worker process checks before it starts, and what it does with what is on a queue."""
+"""What a worker process checks before it starts, and what its Celery app can be told to do."""
+
+from typing import Any
 
 import pytest
-import structlog
+from kombu import compression
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
@@ -13,19 +15,6 @@ from shared.settings import Settings
 from tests.unit.worker.scripted import ScriptedEngine
 
 CLERK = AgentDefinition("clerk", ScriptedEngine([]))
-
-
-@pytest.mark.parametrize("payload", [None, 7, {"run": 1}, "", "nonsense", "run-0-xyz", ["a"]])
-def test_a_ring_that_names_no_run_is_logged_and_dropped(payload: object) -> None:
-    """Anybody can put anything on a queue; its content is not written to the log."""
-    worker = Worker(Settings(), [CLERK])
-    wake = worker._app.tasks[WAKE_TASK]
-    with structlog.testing.capture_logs() as entries:
-        wake(payload)
-        wake()
-        wake(payload, "more", even="more")
-    assert [entry["event"] for entry in entries] == ["ring.malformed"] * 3
-    assert "nonsense" not in str(entries)
 
 
 def test_a_worker_without_agents_is_a_mistake() -> None:
@@ -54,3 +43,23 @@ def test_worker_ids_are_ids_and_differ() -> None:
     assert len(ids) == 100
     for worker_id in ids:
         check_id(worker_id, "worker id")
+
+
+def test_only_our_task_can_be_called_and_only_json_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No built-in task, no result backend, no pickle; an environment made for another app of
+    Celery changes none of that."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://somebody.else:1/0")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "redis://somebody.else:2/0")
+    app: Any = Worker(Settings(), [CLERK])._app
+    assert set(app.tasks) == {WAKE_TASK}
+    assert type(app.backend).__name__ == "DisabledBackend"
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert connection.as_uri() == "redis://:**@localhost:6379/0"
+    with pytest.raises(KeyError):
+        compression.get_decoder("gzip")
+    assert app.conf.accept_content == ["json"]
+    assert app.control.mailbox.accept == ["json"]
+    assert not app.conf.worker_enable_remote_control
+    said = {name: value for name, value in app.conf.items() if "pickle" in repr(value).lower()}
+    said |= {name: value for name, value in app.conf.items() if "yaml" in repr(value).lower()}
+    assert said == {}

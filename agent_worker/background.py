@@ -12,6 +12,8 @@ from shared.errors import AgentsError
 
 JITTER: Final = 0.25
 """By what part of itself a pause is stretched or shortened at most."""
+CANCEL_AGAIN_S: Final = 0.1
+"""How long a cancelled task has to end before it is cancelled again."""
 
 log = structlog.get_logger()
 
@@ -43,11 +45,13 @@ class Background:
 
     async def aclose(self) -> None:
         """Cancel all tasks and wait for their end."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks = set(self._tasks)
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # Again, for those that are still there: one that comes while redis-py connects may be
+            # swallowed there, and the task would go on for ever.
+            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -101,6 +101,8 @@ class Runtime:
         """Announce the worker, waiting for the store if need be, and begin to beat and sweep."""
         settings = self._settings
         await self._announce()
+        for risk in await self._backend.find_risks():
+            log.warning("store.unsafe", risk=risk.name, advice=risk.advice)
         start = self._background.start
         start("heartbeat", repeat(self._beat, settings.heartbeat_s, event="heartbeat.failed"))
         start("sweep", repeat(self._sweep, settings.sweep_s, event="sweep.failed"))

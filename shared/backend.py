@@ -9,6 +9,18 @@ from shared.ledger.protocol import RunLedger
 
 
 @dataclass(frozen=True, slots=True)
+class Risk:
+    """Something about a store that may cost data: a name for logs, and what to do about it."""
+
+    name: str
+    advice: str
+
+
+async def _none() -> list[Risk]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """The ledger and the conversation store that a client or worker uses."""
 
@@ -16,6 +28,8 @@ class Backend:
     conversations: ConversationStore
     close: tuple[Callable[[], Awaitable[None]], ...] = ()
     """What gives the connections back, in order."""
+    find_risks: Callable[[], Awaitable[list[Risk]]] = _none
+    """What is unsafe about the stores, as far as they tell."""
 
     def check_distributed(self) -> None:
         """Refuse stores that other processes cannot see.

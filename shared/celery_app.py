@@ -11,12 +11,13 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Connection, Queue
 
+from shared.celery_broker import PRIORITIES, broker_url, tls_options, transport_options, uses_redis
 from shared.settings import Settings
 
 WAKE_TASK: Final = "celery_agents.wake"
 """The only task: ``wake(run_id)``. Part of the wire format between versions."""
 
-LOWEST_PRIORITY: Final = 9
+LOWEST_PRIORITY: Final = PRIORITIES - 1
 
 
 class _AgentsApp(Celery):
@@ -45,7 +46,7 @@ def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
     down up after a few quick tries instead of waiting for it as a consumer has to.
     """
     queues = tuple(queues)
-    app = _AgentsApp("celery_agents", settings.effective_broker_url)
+    app = _AgentsApp("celery_agents", broker_url(settings))
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -63,7 +64,8 @@ def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=settings.broker_timeout_s,
-        broker_transport_options=_transport_options(settings, for_sending=not queues),
+        broker_transport_options=transport_options(settings, for_sending=not queues),
+        broker_use_ssl=tls_options(settings),
         task_default_queue=settings.key_prefix,
         task_default_exchange=settings.key_prefix,
         task_default_routing_key=settings.key_prefix,
@@ -84,23 +86,6 @@ def build_queue(name: str) -> Queue:
 
 def broker_priority(settings: Settings, priority: int) -> int:
     """Translate our priority (0 first) into the broker's, since RabbitMQ serves 9 first."""
-    if settings.effective_broker_url.startswith(("redis", "valkey", "sentinel")):
+    if uses_redis(settings):
         return priority
     return LOWEST_PRIORITY - priority
-
-
-def _transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if for_sending:
-        options |= {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
-    if settings.effective_broker_url.startswith(("redis", "valkey", "sentinel")):
-        options |= {
-            "priority_steps": list(range(LOWEST_PRIORITY + 1)),
-            "queue_order_strategy": "priority",
-            "sep": ":",
-            "global_keyprefix": f"{settings.key_prefix}:celery:",
-            "socket_connect_timeout": settings.broker_timeout_s,
-            "socket_keepalive": True,
-            "retry_on_timeout": True,
-        }
-    return options

@@ -1,11 +1,19 @@
 """The Redis backend: ledger and conversations over shared connections."""
 
+from functools import partial
+
 from shared.backend import Backend
 from shared.conversation.redis import RedisConversationStore
 from shared.ledger.redis import RedisRunLedger
 from shared.notification.redis import RedisNotifications
-from shared.redis_client import connect, connect_for_listening
+from shared.redis_client import (
+    connect,
+    connect_for_listening,
+    listening_error,
+    wanted_replicas,
+)
 from shared.redis_keys import Keys
+from shared.redis_risks import find_risks
 from shared.settings import Settings
 
 
@@ -14,12 +22,16 @@ def build_redis_backend(settings: Settings) -> Backend:
     keys = Keys(settings.key_prefix)
     client = connect(settings)
     notifications = RedisNotifications(
-        connect_for_listening(settings),
+        connect_for_listening(settings, client),
         keep_alive_topic=f"{settings.key_prefix}:keep_alive",
         timeout_s=settings.redis_timeout_s,
+        explain=listening_error,
     )
     return Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
-        conversations=RedisConversationStore(client, keys, notifications),
+        conversations=RedisConversationStore(
+            client, keys, notifications, replicas=wanted_replicas(settings)
+        ),
         close=(notifications.aclose, client.aclose),
+        find_risks=partial(find_risks, client),
     )

@@ -21,6 +21,7 @@ end, so that no id can name another one's key.
     {p:3}:idempotency:<hash>:<id>  string  idempotency_ttl_s         the run of an idempotency key
     {p:3}:messages:<history>       stream  for ever (alone: run_ttl) the conversation's messages
     {p:3}:history:<history>        hash    as its messages           writer, fencing token, counts
+    {p:3}:replicated               string  an hour                   written before each WAIT
     p:workers                      zset    for ever                  workers by last heartbeat
     p:worker:<worker id>           string  a lease                   what a worker announced
 
@@ -102,3 +103,8 @@ class Keys:
 
     def control_channel(self, worker_id: str) -> str:
         return f"{self.prefix}:control:{worker_id}"
+
+
+def mark_of_waiting(key: str) -> str:
+    """The key of `replicated` in the partition of another key."""
+    return f"{key[: key.index('}') + 1]}:replicated"

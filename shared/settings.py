@@ -3,14 +3,24 @@
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import ConfigurationError
 from shared.identifier import check_id
+from shared.redis_url import with_credentials
 from shared.run import DEFAULT_HISTORY_SIZE
 
-_BROKERS: Final = ("redis://", "rediss://", "amqp://", "amqps://")
+_BROKERS: Final = (
+    "redis://",
+    "rediss://",
+    "redis+sentinel://",
+    "rediss+sentinel://",
+    "amqp://",
+    "amqps://",
+)
+_CLUSTERS: Final = ("redis+cluster://", "rediss+cluster://")
+_OVER_TLS: Final = ("rediss://", "rediss+sentinel://", "rediss+cluster://", "amqps://")
 
 
 OversizePolicy = Literal["cut", "fail"]
@@ -47,11 +57,48 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         default=SecretStr("redis://localhost:6379/0"),
-        description="Redis (or Valkey) that keeps runs and conversations; rediss:// for TLS.",
+        description="Redis (or Valkey) that keeps runs and conversations: redis://, "
+        "redis+sentinel:// or redis+cluster://; rediss for TLS.",
+    )
+    redis_username: str | None = Field(
+        default=None, description="The ACL user at Redis, where the URL names none."
+    )
+    redis_password: SecretStr | None = Field(
+        default=None, description="Its password, where the URL has none."
+    )
+    sentinel_username: str | None = Field(default=None, description="The user at the sentinels.")
+    sentinel_password: SecretStr | None = Field(
+        default=None, description="The password of the sentinels."
     )
     broker_url: SecretStr | None = Field(
         default=None,
-        description="Celery's broker: redis://, rediss:// or amqp://. Unset: the same Redis.",
+        description="Celery's broker: redis://, redis+sentinel:// or amqp://; rediss and amqps for "
+        "TLS. Unset: the same Redis.",
+    )
+    broker_username: str | None = Field(
+        default=None, description="The user at the broker, where its URL names none."
+    )
+    broker_password: SecretStr | None = Field(
+        default=None, description="Its password, where the URL has none."
+    )
+    tls_ca_file: FilePath | None = Field(
+        default=None,
+        description="Certificates (PEM) to trust. Unset: those that the system trusts.",
+    )
+    tls_cert_file: FilePath | None = Field(
+        default=None, description="The certificate (PEM) that is shown to Redis and the broker."
+    )
+    tls_key_file: FilePath | None = Field(default=None, description="The key of that certificate.")
+    tls_check_hostname: bool = Field(
+        default=True, description="Whether a certificate has to be for the host that was called."
+    )
+    redis_wait_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="Replicas that must have a change of a run or history before it counts.",
+    )
+    redis_wait_timeout_s: float = Field(
+        default=1.0, gt=0, description="How long a change may take to reach them."
     )
     key_prefix: str = Field(
         default="agents", description="What every Redis key and every Celery queue starts with."
@@ -177,6 +224,36 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_services(self) -> Self:
+        redis, broker = self.redis_url.get_secret_value(), self.effective_broker_url
+        if broker.startswith(_CLUSTERS):
+            raise ValueError(
+                "AGENTS_BROKER_URL is missing: Celery cannot use a Redis Cluster as its broker, so "
+                "name a Redis of its own or RabbitMQ."
+            )
+        if self.redis_wait_replicas and self.redis_wait_timeout_s >= self.redis_timeout_s:
+            raise ValueError(
+                f"AGENTS_REDIS_WAIT_TIMEOUT_S ({self.redis_wait_timeout_s}) must be less than "
+                f"AGENTS_REDIS_TIMEOUT_S ({self.redis_timeout_s}), or the answer would come too "
+                "late to be heard."
+            )
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("AGENTS_TLS_CERT_FILE and AGENTS_TLS_KEY_FILE are set together.")
+        files = self.tls_ca_file or self.tls_cert_file
+        if files is not None and not any(url.startswith(_OVER_TLS) for url in (redis, broker)):
+            raise ValueError(
+                "TLS files are set, and neither URL is one over TLS; write rediss:// or amqps://."
+            )
+        return self
+
+    @property
+    def effective_redis_url(self) -> str:
+        """The store's URL with user and password, in clear: to connect with, never for a log."""
+        return with_credentials(
+            self.redis_url.get_secret_value(), self.redis_username, _clear(self.redis_password)
+        )
+
     @property
     def retake_s(self) -> float:
         """How long after it was taken back a run may wait for the worker that is rung for it."""
@@ -185,8 +262,16 @@ class Settings(BaseSettings):
     @property
     def effective_broker_url(self) -> str:
         """The broker's URL, in clear: for the Celery app only, never for a log."""
-        return (self.broker_url or self.redis_url).get_secret_value()
+        if not self.broker_url:
+            return self.effective_redis_url
+        return with_credentials(
+            self.broker_url.get_secret_value(), self.broker_username, _clear(self.broker_password)
+        )
 
     def queue_of(self, agent: str) -> str:
         """The Celery queue through which workers are rung for an agent's runs."""
         return f"{self.key_prefix}.{agent}" if self.queue_per_agent else self.key_prefix
+
+
+def _clear(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

@@ -1,6 +1,7 @@
 """Services that tests start for themselves, as processes of this machine."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -33,9 +34,16 @@ class RedisServer(EmbeddedRedis):
     The port stays the same over restarts.
     """
 
-    def __init__(self, binary: Path, folder: Path, *, is_durable: bool = False) -> None:
-        options = {"appendfsync": "always"} if is_durable else {"appendonly": "no"}
-        super().__init__(folder, binary=binary, options=options)
+    def __init__(
+        self,
+        binary: Path,
+        folder: Path,
+        *,
+        is_durable: bool = False,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        durability = {"appendfsync": "always"} if is_durable else {"appendonly": "no"}
+        super().__init__(folder, binary=binary, options={**durability, **(options or {})})
 
     def restart(self) -> None:
         """Stop and start; clients lose their connections."""

@@ -13,6 +13,7 @@ from shared.identifier import is_run_id
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 from shared.redis_client import (
+    Replicas,
     Script,
     lower_bound,
     script_source,
@@ -34,13 +35,21 @@ class RedisConversationStore:
 
     is_distributed = True
 
-    def __init__(self, client: Redis, keys: Keys, notifications: Notifications) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        notifications: Notifications,
+        *,
+        replicas: Replicas | None = None,
+    ) -> None:
         self._client = client
         self._keys = keys
         self._notifications = notifications
-        self._claim, self._append, self._retract, self._clear = (
-            Script(client, script_source("conversation", name))
-            for name in ("claim", "append", "retract", "clear")
+        self._claim = Script(client, script_source("conversation", "claim"))
+        self._append, self._retract, self._clear = (
+            Script(client, script_source("conversation", name), replicas=replicas)
+            for name in ("append", "retract", "clear")
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -18,6 +19,10 @@ from shared.settings import Settings
 
 _SENDERS = 8
 """Threads that send at once; Celery's producers block."""
+
+_RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+"""On a new connection: the pooled one may be of before a restart of the broker. A message that was
+sent all the same rings for the second time, which costs a worker a look."""
 
 
 class CeleryDispatcher:
@@ -64,7 +69,8 @@ class CeleryDispatcher:
                         priority=broker_priority(self._settings, wake_up.priority),
                         producer=producer,
                         ignore_result=True,
-                        retry=False,
+                        retry=True,
+                        retry_policy=_RETRY_ONCE,
                     )
         except (OSError, KombuError, KombuOperationalError, AMQPError, RedisError) as error:
             raise BrokerUnavailableError(

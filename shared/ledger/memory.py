@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from typing import Final
 
@@ -72,6 +72,8 @@ class MemoryRunLedger:
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
         self._beats: dict[str, _Beat] = {}
+        self._resumed_at = datetime.min.replace(tzinfo=UTC)
+        """When somebody beat for the first time after an outage."""
         self._events = EventLog(settings.event_ttl_s, clock)
         self._strikes_of_suspect = settings.max_crashes - 1
 
@@ -245,7 +247,10 @@ class MemoryRunLedger:
         return self._events.read(run_id, after=after, limit=limit)
 
     async def beat(self, worker: WorkerInfo) -> None:
-        self._beats[worker.id] = _Beat(worker, self._clock())
+        now = self._clock()
+        if self._beats and now - max(each.at for each in self._beats.values()) > self._lease / 2:
+            self._resumed_at = now
+        self._beats[worker.id] = _Beat(worker, now)
 
     async def retire(self, worker_id: str) -> None:
         self._beats.pop(worker_id, None)
@@ -256,7 +261,7 @@ class MemoryRunLedger:
     async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
         self._forget_expired()
         reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
-        self._beats = {name: beat for name, beat in self._beats.items() if self._is_recent(beat.at)}
+        self._beats = {name: beat for name, beat in self._beats.items() if self._is_live(beat)}
         now = self._clock()
         overdue = [
             self._runs[run_id]
@@ -381,7 +386,7 @@ class MemoryRunLedger:
         """Runs of workers that stopped beating."""
         for worker_id, held in self._leased.items():
             beat = self._beats.get(worker_id)
-            if beat is not None and self._is_recent(beat.at):
+            if beat is not None and self._is_live(beat):
                 continue
             yield from (
                 self._runs[run] for run, since in held.items() if not self._is_recent(since)
@@ -389,6 +394,9 @@ class MemoryRunLedger:
 
     def _is_recent(self, when: datetime) -> bool:
         return self._clock() - when < self._lease
+
+    def _is_live(self, beat: _Beat) -> bool:
+        return self._is_recent(max(beat.at, self._resumed_at))
 
     def _is_held(self, lease: Lease, run: Run) -> bool:
         return run.status is RunStatus.RUNNING and _is_of(lease, run)

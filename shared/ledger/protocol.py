@@ -281,7 +281,11 @@ class RunLedger(Protocol):
         ...
 
     async def beat(self, worker: WorkerInfo) -> None:
-        """Announce that a worker lives and what it serves. Leases last `lease_s` from here."""
+        """Announce that a worker lives and what it serves. Leases last `lease_s` from here.
+
+        The first beat after half of `lease_s` without any is taken as the end of an outage: leases
+        of the others last as long from there, so that whoever comes back first leaves them theirs.
+        """
         ...
 
     async def retire(self, worker_id: str) -> None:

@@ -31,7 +31,13 @@ from shared.ledger.redis_record import (
 )
 from shared.ledger.redis_workers import WorkerRegistry
 from shared.notification.protocol import Notifications
-from shared.redis_client import Script, lower_bound, script_source, translated_errors
+from shared.redis_client import (
+    Script,
+    lower_bound,
+    script_source,
+    translated_errors,
+    wanted_replicas,
+)
 from shared.redis_keys import Keys
 from shared.run import (
     CancelResult,
@@ -53,7 +59,6 @@ _SCRIPTS: Final = (
     "finish",
     "hand_over",
     "cancel",
-    "publish",
     "condemn",
 )
 _CANCELLED: Final = Ending(status=RunStatus.CANCELLED)
@@ -78,7 +83,12 @@ class RedisRunLedger:
         self._keys = keys
         self._notifications = notifications
         self._settings = settings
-        self._scripts = {name: Script(client, script_source("ledger", name)) for name in _SCRIPTS}
+        replicas = wanted_replicas(settings)
+        self._scripts = {
+            name: Script(client, script_source("ledger", name), replicas=replicas)
+            for name in _SCRIPTS
+        }
+        self._publish = Script(client, script_source("ledger", "publish"))
         self._index = RunIndex(client, keys)
         self._workers = WorkerRegistry(client, keys, settings)
         self._event_ttl = milliseconds(settings.event_ttl_s)
@@ -307,7 +317,7 @@ class RedisRunLedger:
             # A model can break a character in two; half of one cannot be encoded.
             text = event.text.encode(errors="replace").decode()
             arguments += [event.position, event.attempt, text]
-        await self._scripts["publish"](
+        await self._publish(
             [self._keys.run(lease.run.id), self._keys.events(lease.run.id)], arguments
         )
 

@@ -42,7 +42,9 @@ class WorkerRegistry:
         """See `RunLedger.beat`."""
         with translated_errors():
             await self._client.set(self._keys.worker(worker.id), encode(worker), px=self._lease)
-        await self._beat([self._keys.workers], [worker.id, self._lease * _REMEMBERED_LEASES])
+        await self._beat(
+            [self._keys.workers], [worker.id, self._lease * _REMEMBERED_LEASES, self._lease]
+        )
 
     async def retire(self, worker_id: str) -> None:
         """See `RunLedger.retire`."""
@@ -143,7 +145,9 @@ class WorkerRegistry:
         async with self._client.pipeline(transaction=False) as pipeline:
             for tag in self._keys.tags():
                 keys = (f"{tag}:holders", f"{tag}:leases:{worker_id}", f"{tag}:cancelling")
-                pipeline.evalsha(self._sweep.digest, len(keys), *keys, tag, *arguments)
+                pipeline.execute_command(
+                    "EVALSHA", self._sweep.digest, len(keys), *keys, tag, *arguments
+                )
             answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, NoScriptError):

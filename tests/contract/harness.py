@@ -1,15 +1,17 @@
 """What the contract suites need of an implementation, and the values that they work with."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from shared.backend import Backend
 from shared.conversation.memory import MemoryConversationStore
 from shared.memory_backend import build_memory_backend
 from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
+from tests.topologies.users import User
 
 SHORT_TIMES: Final[dict[str, Any]] = {"lease_s": 0.6, "heartbeat_s": 0.1, "pickup_s": 0.2}
 """So that what depends on time is seen within a second."""
@@ -61,16 +63,26 @@ class MemoryHarness:
 
 
 class RedisHarness:
-    """All backends see the keys under one prefix, which is nobody else's."""
+    """All backends see the keys under one prefix, which is nobody else's.
 
-    def __init__(self, url: str, key_prefix: str) -> None:
+    `login` is in the settings of each: user and password, where there are any.
+    """
+
+    def __init__(
+        self, url: str, key_prefix: str, *, login: Mapping[str, Any] | None = None
+    ) -> None:
         self._url = url
-        self._key_prefix = key_prefix
+        self._login = dict(login or {})
+        self.key_prefix = key_prefix
         self._opened: list[Backend] = []
 
     def open(self, **settings: Any) -> Backend:
-        own = {"redis_url": self._url, "key_prefix": self._key_prefix}
-        backend = build_redis_backend(Settings(**SHORT_TIMES | own | settings))
+        own = {
+            "redis_url": self._url,
+            "broker_url": "amqp://nobody.is.rung",
+            "key_prefix": self.key_prefix,
+        }
+        backend = build_redis_backend(Settings(**SHORT_TIMES | own | self._login | settings))
         self._opened.append(backend)
         return backend
 
@@ -79,7 +91,7 @@ class RedisHarness:
 
     async def damage(self, backend: Backend, conversation_id: str) -> None:
         """Repeat the last entry with bytes that are neither JSON nor UTF-8 in each field."""
-        async with Redis.from_url(self._url) as client:
+        async with self._connect() as client:
             key = await self._find_stream(client, conversation_id)
             last: Any = await client.xrevrange(key, count=1)
             fields = last[0][1]
@@ -88,15 +100,34 @@ class RedisHarness:
     async def aclose(self) -> None:
         for backend in self._opened:
             await backend.aclose()
-        async with Redis.from_url(self._url) as client:
-            keys = [
-                key async for key in client.scan_iter(match=f"*{self._key_prefix}*", count=1000)
-            ]
-            if keys:
-                await client.delete(*keys)
+        async with self._connect() as client:
+            async for key in client.scan_iter(match=f"*{self.key_prefix}*", count=1000):
+                await client.delete(key)
 
-    async def _find_stream(self, client: Redis, conversation_id: str) -> bytes:
-        pattern = f"*{self._key_prefix}*{conversation_id}"
+    def _connect(self) -> Any:
+        return Redis.from_url(self._url)
+
+    async def _find_stream(self, client: Any, conversation_id: str) -> bytes:
+        pattern = f"*{self.key_prefix}*{conversation_id}"
         keys = [key async for key in client.scan_iter(match=pattern, _type="stream")]
         assert len(keys) == 1
         return bytes(keys[0])
+
+
+class RestrictedHarness(RedisHarness):
+    """The same as a user with the documented rights, so that they are enough for everything."""
+
+    def __init__(self, url: str, key_prefix: str) -> None:
+        self._user = User(url, key_prefix)
+        super().__init__(url, key_prefix, login=self._user.settings)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        self._user.delete()
+
+
+class ClusterHarness(RedisHarness):
+    """The same over a cluster, where each partition may lie on another node."""
+
+    def _connect(self) -> Any:
+        return RedisCluster.from_url(self._url.replace("redis+cluster", "redis").split(",")[0])

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.backend import Backend
 from shared.errors import FencedError, UnknownRunError
-from shared.ledger.protocol import RunLedger, Sweep
+from shared.ledger.protocol import RunLedger, Sweep, WakeUp
 from shared.run import Lease, RunStatus
 from tests.contract.harness import SHORT_TIMES, Harness
 from tests.contract.values import (
@@ -64,7 +65,7 @@ class RecoveryContract:
         name = conversation_name()
         leases = [await lease_new(ledger, name), await lease_new(ledger)]
         waiting = (await ledger.submit(new_run(name))).run
-        swept = await self._sweep_until_reclaimed(elsewhere.ledger)
+        swept = await self._sweep_until_reclaimed(elsewhere.ledger, len(leases))
         assert {wake_up.run_id for wake_up in swept.reclaimed} == {one.run.id for one in leases}
         assert {wake_up.agent for wake_up in swept.reclaimed} == {AGENT}
         assert (await elsewhere.ledger.sweep("worker-2", agents=[], limit=0)).reclaimed == ()
@@ -74,6 +75,23 @@ class RecoveryContract:
             assert (run.status, run.crashes, run.attempts) == (RunStatus.QUEUED, 1, 1)
             assert await is_ready(ledger, run.id)
         assert not await is_ready(ledger, waiting.id)
+
+    async def test_after_an_outage_the_first_one_back_leaves_others_their_runs(
+        self, ledger: RunLedger, elsewhere: Backend
+    ) -> None:
+        """Where nobody could beat, nobody is dead yet: a lease after its end is time enough."""
+        lease = await lease_new(ledger)
+
+        async def nobody_is_live() -> bool:
+            return not await ledger.list_workers()
+
+        await eventually(nobody_is_live)
+        await elsewhere.ledger.beat(worker("worker-2"))
+        swept = await elsewhere.ledger.sweep("worker-2", agents=[AGENT], limit=5)
+        assert swept.reclaimed == ()
+        assert [each.id for each in await ledger.list_workers()] == ["worker-2"]
+        swept = await self._sweep_until_reclaimed(elsewhere.ledger)
+        assert [each.run_id for each in swept.reclaimed] == [lease.run.id]
 
     async def test_who_comes_back_from_the_dead_is_fenced(self, ledger: RunLedger) -> None:
         """A worker whose run was taken over can neither finish it nor give it back."""
@@ -338,11 +356,14 @@ class RecoveryContract:
                 lease = await take(ledger, lease.run.id)
         return lease
 
-    async def _sweep_until_reclaimed(self, ledger: RunLedger) -> Sweep:
+    async def _sweep_until_reclaimed(self, ledger: RunLedger, count: int = 1) -> Sweep:
+        reclaimed: list[WakeUp] = []
+
         async def reclaims() -> Sweep | None:
             await ledger.beat(worker("worker-2"))
             swept = await ledger.sweep("worker-2", agents=[AGENT], limit=5)
-            return swept if swept.reclaimed else None
+            reclaimed.extend(swept.reclaimed)
+            return replace(swept, reclaimed=tuple(reclaimed)) if len(reclaimed) >= count else None
 
         swept = await eventually(reclaims)
         assert swept is not None

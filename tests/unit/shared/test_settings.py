@@ -1,6 +1,7 @@
 """Settings: from the environment, checked when built, silent about secrets."""
 
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -69,6 +70,32 @@ class TestChecks:
         with pytest.raises(ValueError, match=r"broker_url\n.*redis://.*amqp://"):
             Settings(broker_url=SecretStr(url))
 
+    def test_a_cluster_needs_a_broker_beside_it(self) -> None:
+        """Celery has no transport for one; the error names the variable that is missing."""
+        url = SecretStr("redis+cluster://host:6379")
+        with pytest.raises(ValueError, match="AGENTS_BROKER_URL is missing"):
+            Settings(redis_url=url)
+        settings = Settings(redis_url=url, broker_url=SecretStr("redis://host"))
+        assert settings.effective_broker_url == "redis://host"
+
+    def test_tls_is_all_or_nothing(self, tmp_path: Path) -> None:
+        """A certificate goes with its key, files exist, and a URL has to be one over TLS."""
+        file = tmp_path / "file.pem"
+        file.touch()
+        secure = SecretStr("rediss://host")
+        with pytest.raises(ValueError, match="AGENTS_TLS_KEY_FILE"):
+            Settings(redis_url=secure, tls_cert_file=file)
+        with pytest.raises(ValueError, match="rediss://"):
+            Settings(tls_ca_file=file)
+        with pytest.raises(ValueError, match="tls_ca_file"):
+            Settings(redis_url=secure, tls_ca_file=tmp_path / "missing.pem")
+        assert Settings(redis_url=secure, tls_ca_file=file).tls_check_hostname
+
+    def test_replicas_are_waited_for_no_longer_than_for_an_answer(self) -> None:
+        """The connection would be given up before WAIT could answer."""
+        with pytest.raises(ValueError, match="AGENTS_REDIS_WAIT_TIMEOUT_S"):
+            Settings(redis_wait_replicas=1, redis_wait_timeout_s=5, redis_timeout_s=5)
+
     @pytest.mark.parametrize("prefix", ["", "{a}", "a b", "a/b", "-a", "x" * 201])
     def test_a_key_prefix_is_an_id(self, prefix: str) -> None:
         """Braces in it would move keys to other hash slots; the error names the variable."""
@@ -113,6 +140,18 @@ class TestSecrets:
         for shown in (repr(settings), str(settings), f"{settings.model_dump()}"):
             assert PASSWORD not in shown
         assert PASSWORD not in settings.model_dump_json()
+
+    def test_passwords_apart_from_urls_are_not_shown(self) -> None:
+        """They are used where a URL has none."""
+        settings = Settings(
+            redis_username="me",
+            redis_password=SecretStr(PASSWORD),
+            sentinel_password=SecretStr(PASSWORD),
+            broker_password=SecretStr(PASSWORD),
+        )
+        assert PASSWORD not in repr(settings) + settings.model_dump_json()
+        assert settings.effective_redis_url == f"redis://me:{PASSWORD}@localhost:6379/0"
+        assert settings.effective_broker_url == settings.effective_redis_url
 
     def test_passwords_are_not_shown_in_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A wrong setting beside a password does not print the password."""

@@ -42,7 +42,7 @@ async def harness(
     [
         (("-hgetall",), "hgetall"),
         (("-evalsha", "-eval"), "eval"),
-        (("-xadd",), "script on"),
+        (("-zadd",), "script on"),
         (("resetkeys", "~other:*"), "key"),
         (("resetchannels",), "script on"),
     ],

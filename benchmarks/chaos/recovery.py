@@ -100,11 +100,22 @@ def _holder(entries: Sequence[LogEntry], at: float) -> str | None:
 
 
 def _next_taken(entries: Sequence[LogEntry], harm: Harm) -> float | None:
-    return next(
+    """When another worker took the run; None if there was no need to.
+
+    A worker that was frozen while no other one lived goes on with its runs when it is thawed. It
+    lost one if another worker took it by then, or if it says so itself.
+    """
+    behind = [entry for entry in entries if entry.at > harm.at]
+    own = next((entry for entry in behind if entry.worker_id == harm.worker_id), None)
+    taken = next(
         (
             entry.at
-            for entry in entries
-            if entry.at > harm.at and entry.event in _TAKEN and entry.worker_id != harm.worker_id
+            for entry in behind
+            if entry.event in _TAKEN and entry.worker_id != harm.worker_id
         ),
         None,
     )
+    if taken is None or harm.kind is not FaultKind.FREEZE:
+        return taken
+    is_lost = own is not None and own.event == "run.lost"
+    return taken if is_lost or taken <= harm.until else None

@@ -77,6 +77,16 @@ def test_recovery_is_the_time_until_another_worker_takes_the_run() -> None:
     assert recoveries(harms, logs, (FaultKind.KILL,)) == [6]
 
 
+def test_a_frozen_worker_that_goes_on_with_its_run_recovers_from_nothing() -> None:
+    """Nobody was there to take it; that it came to another worker later has other reasons."""
+    logs = [
+        LogEntry(1, "run.leased", "held", "a"),
+        LogEntry(20, "run.handed_over", "held", "a"),
+        LogEntry(21, "run.resumed", "held", "b"),
+    ]
+    assert recoveries([Harm(FaultKind.FREEZE, 10, 17, "a")], logs, FROZEN) == []
+
+
 def test_a_spread_names_values_that_were_measured() -> None:
     """By nearest rank."""
     assert Spread.of([]) == Spread()

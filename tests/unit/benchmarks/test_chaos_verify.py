@@ -276,7 +276,7 @@ def test_a_watcher_that_broke_off_is_named() -> None:
 
 def test_leftovers_and_slow_exits_are_named() -> None:
     """A worker leaves within its grace, and ended runs leave no index behind."""
-    harm = Harm(FaultKind.TERMINATE, BEGAN, BEGAN + 20, "worker", exit_s=20.0)
+    harm = Harm(FaultKind.TERMINATE, BEGAN, BEGAN + 40, "worker", exit_s=40.0)
     found = evidence(Story(), leftovers=["a lease"], harms=[harm])
     assert broken(found) == {"leftovers", "deploy"}
 

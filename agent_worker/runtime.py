@@ -258,11 +258,22 @@ class Runtime:
                 active.executor.cancel()
         self._drop_lost(before, found)
         unattended = found.leased - before.keys() - self._active.keys() - self._leasing
-        for run_id in (*unattended, *found.overdue):
-            if self._capacity.try_acquire():
-                await self._take(run_id)
-        await self._take_suspect(found.suspects)
-        await self._ring(found.reclaimed)
+        # All at once: one after the other, on a busy loop, the last would wait for many seconds,
+        # and so would the next sweep, on which the runs of the next dead worker depend.
+        taking = (
+            self._take(run_id)
+            for run_id in (*unattended, *found.overdue)
+            if self._capacity.try_acquire()
+        )
+        ended = await asyncio.gather(
+            self._ring(found.reclaimed),
+            *taking,
+            self._take_suspect(found.suspects),
+            return_exceptions=True,
+        )
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
     async def _take_suspect(self, suspects: Sequence[str]) -> None:
         """Take one run that may be what its workers died of, unless there is one in here already.

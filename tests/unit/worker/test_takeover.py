@@ -301,3 +301,19 @@ async def test_a_run_is_not_continued_without_its_own_messages(stage: Stage, dam
     assert history[-1].kind is MessageKind.ERROR
     assert len({message.position for message in history} | {damaged}) == len(log.entries)
     assert not open_calls(history), "what closes the history was stored, too"
+
+
+async def test_a_lease_that_takes_long_holds_up_no_other_run() -> None:
+    """A sweep takes all that is overdue at once."""
+    stage = Stage()
+    runs = [await stage.submit() for _ in range(3)]
+    stage.clock.advance(stage.settings.pickup_s + 1)
+    stage.faults.add("lease", stage.faults.hang)
+    await stage.worker(ScriptedEngine(SCRIPT)).start()
+
+    async def all_but_one_have_ended() -> bool:
+        ended = [(await stage.ledger.get(run_id)).status.is_final for run_id in runs]
+        return sum(ended) == 2
+
+    await eventually(all_but_one_have_ended)
+    await stage.aclose()

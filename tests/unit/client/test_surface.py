@@ -58,6 +58,7 @@ PUBLIC = [
     "UnavailableError",
     "UnknownAgentError",
     "UnknownRunError",
+    "UnstorableError",
     "Usage",
     "WorkerInfo",
 ]

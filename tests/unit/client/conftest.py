@@ -49,3 +49,9 @@ async def client(
 async def run(client: AsyncAgentClient, puppet: Puppet) -> AsyncRun:
     """A run that waits for a worker."""
     return await client.submit(AGENT, "hello", conversation_id="web:ada")
+
+
+@pytest.fixture(autouse=True)
+def log_set_up_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set-up of logging is the process's, and in a test that is pytest's."""
+    monkeypatch.setattr("shared.log.configure_logging", lambda *_: None)

@@ -33,9 +33,7 @@ from tests.unit.client.puppet import AGENT, Puppet
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    # The set-up of logging is the process's, and in a test that is pytest's.
-    monkeypatch.setattr("shared.log.configure_logging", lambda *_: None)
+def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     asyncio.run(stage.backend.aclose())

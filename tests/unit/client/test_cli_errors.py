@@ -18,9 +18,7 @@ from tests.unit.client.puppet import AGENT
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    # The set-up of logging is the process's, and in a test that is pytest's.
-    monkeypatch.setattr("shared.log.configure_logging", lambda *_: None)
+def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     asyncio.run(stage.backend.aclose())

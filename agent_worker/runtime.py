@@ -132,6 +132,11 @@ class Runtime:
         self._is_stopping = True
         self._capacity.close()
 
+    def hurry(self) -> None:
+        """Hand every run over now, those with running tools included."""
+        for active in self._active.values():
+            active.executor.hand_over(0)
+
     async def shutdown(self, grace_s: float) -> None:
         """Hand every run over at its next safe point and end the worker.
 

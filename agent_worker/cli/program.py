@@ -83,7 +83,7 @@ def start(
 
     Modules are found as by `python -m`: in the current folder, then where Python
     looks. SIGTERM or Ctrl-C hands all runs over to other workers within seconds;
-    a second one ends the process at once.
+    a second Ctrl-C does not wait for running tools, a third one for nothing.
 
     Examples:
       agent-worker start my_project.agents

@@ -44,6 +44,9 @@ WAKE_THREADS: Final = 8
 """A thread is held until its run is leased, so a few serve any number of runs."""
 CONSUMER_STOP_S: Final = 1.0
 """How long Celery may take to stop consuming before runs are handed over all the same."""
+BROKER_LEFT_S: Final = 1.5
+"""How long Celery may take to let go of the broker once nothing is left to do. It would wait for a
+broker that hangs for ever."""
 LEAVE_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 URGENT_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
 """Those that a person repeats who does not want to wait."""
@@ -95,13 +98,14 @@ class Worker:
         self._on_ready = on_ready
         self._is_leaving = False
         self._urgency = 0
+        self._has_consumed = threading.Event()
         self._consumer: Any = None
         self._runtime = RuntimeThread(
             settings,
             _by_name(definitions),
             open_backend=build_redis_backend,
             open_dispatcher=CeleryDispatcher,
-            on_end=self._stop_consuming,
+            on_end=self._on_runtime_end,
             worker_id=self.id,
         )
         self._app = self._build_app(queues_of(definitions, settings))
@@ -119,14 +123,18 @@ class Worker:
             if self._runtime.failure is None and not self._is_leaving:
                 self._consume()
         finally:
+            self._has_consumed.set()
             self._runtime.hand_over()
             self._runtime.join()
-        is_asked_to = self._is_leaving or getattr(self._consumer, "exitcode", None) == EX_OK
-        code = EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
-        log.info("worker.exited", worker_id=self.id, code=code)
+        log.info("worker.exited", worker_id=self.id, code=self._exit_code)
         if isinstance(self._runtime.failure, ConfigurationError):
             raise self._runtime.failure
-        return code
+        return self._exit_code
+
+    @property
+    def _exit_code(self) -> int:
+        is_asked_to = self._is_leaving or getattr(self._consumer, "exitcode", None) == EX_OK
+        return EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
 
     def _consume(self) -> None:
         """Consume until a signal arrives or the runtime ends."""
@@ -185,11 +193,14 @@ class Worker:
         self._runtime.call_soon(self._interrupt_consumer)
         self._runtime.hand_over(CONSUMER_STOP_S)
 
-    def _stop_consuming(self) -> None:
-        """Called when the runtime has ended; a worker without one must not swallow rings."""
+    def _on_runtime_end(self) -> None:
+        """Called on the runtime's thread; a worker without a runtime must not swallow rings."""
         if celery_state.should_stop is None:
             celery_state.should_stop = EX_FAILURE  # type: ignore[assignment]  # stubs: only None
         self._interrupt_consumer()
+        if not self._has_consumed.wait(BROKER_LEFT_S):
+            log.warning("broker.left_hanging", worker_id=self.id, code=self._exit_code)
+            _exit_now(self._exit_code)
 
     def _interrupt_consumer(self) -> None:
         """Let Celery's loop look at its stop flag now; it may be waiting for the broker."""

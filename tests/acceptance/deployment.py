@@ -72,8 +72,8 @@ class Deployment:
         """End everything that was started."""
         for worker in self.workers:
             worker.kill()
-        self.broker.stop()
-        self.store.stop()
+        for server in (self.broker, self.store):
+            server.kill()  # it may be frozen, and would not hear of anything else
 
 
 @contextmanager

@@ -44,7 +44,9 @@ SCRIPTS: Final = {
     "beyond": play([("wait", "beyond")], [("note", "beyond-after")]),
     "parallel": play([("note", "parallel-done"), ("wait", "parallel")]),
     "whole": play([("note", "whole-done")], [("wait", "whole")]),
-    "thinking": play([("note", "thinking-done")], [("think", "thinking"), ("note", "thinking-after")]),
+    "thinking": play(
+        [("note", "thinking-done")], [("think", "thinking"), ("note", "thinking-after")]
+    ),
 }
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -144,7 +144,8 @@ async def test_a_worker_that_is_not_ready_leaves_as_well(
     system: Deployment, away: str, event: str
 ) -> None:
     """One that still waits for a store or for a broker."""
-    worker = system.start(**{away: NOWHERE})
+    addresses: dict[str, Any] = {away: NOWHERE}
+    worker = system.start(**addresses)
     await eventually(lambda: _says(worker, event), timeout_s=RESULT_S)
     worker.terminate()
     await left(worker, grace_s=0.0)

@@ -16,6 +16,7 @@ from agent_worker.background import Background, repeat
 from agent_worker.capacity import Capacity
 from agent_worker.definition import AgentDefinition
 from agent_worker.execution.executor import Executor
+from agent_worker.newer import NEWER_S, NewerRuns
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
@@ -104,6 +105,8 @@ class Runtime:
         start = self._background.start
         start("heartbeat", repeat(self._beat, settings.heartbeat_s, event="heartbeat.failed"))
         start("sweep", repeat(self._sweep, settings.sweep_s, event="sweep.failed"))
+        newer = NewerRuns(self._ledger, self._agents.keys())
+        start("newer", repeat(newer.look, NEWER_S, event="newer.failed"))
         start("control", repeat(self._listen, settings.heartbeat_s, event="control.failed"))
         log.info("worker.started", worker_id=self.worker_id, agents=sorted(self._agents))
 

@@ -172,7 +172,10 @@ def ping(
             if worker in (None, one.id) and (not here or one.hostname == socket.gethostname())
         ]
         for one in found:
-            text = f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs"
+            text = (
+                f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs "
+                f"(release {one.version}, format {one.format_version})"
+            )
             typer.echo(json.dumps(one.model_dump(mode="json")) if as_json else printable(text))
         if not found:
             is_any_meant = worker is None and not here

@@ -20,6 +20,7 @@ from tests.services import missing
 from tests.traces import FOLDER
 
 LEASE_S: Final = 600.0
+NEWER_RELEASE: Final = ("tests.newer_release",)
 LEAVE_S: Final = 5.0
 """What a worker may take to leave, besides the grace of its tools: the promise's own bound."""
 
@@ -44,8 +45,10 @@ class Deployment:
         """Where tools leave their traces."""
         return self.folder / "traces"
 
-    def start(self, *, grace_s: float = 1.0, **settings: Any) -> WorkerProcess:
-        """Start a worker; does not wait for it."""
+    def start(
+        self, *, grace_s: float = 1.0, is_newer: bool = False, **settings: Any
+    ) -> WorkerProcess:
+        """Start a worker, of a newer release if asked for; does not wait for it."""
         own = {f"AGENTS_{name}".upper(): str(value) for name, value in settings.items()}
         worker = WorkerProcess(
             "tests.agents",
@@ -60,13 +63,17 @@ class Deployment:
             },
             cwd=REPOSITORY,
             log_path=self.folder / f"worker-{len(self.workers)}.log",
+            program=(*(NEWER_RELEASE if is_newer else ()), "agent_worker.cli"),
         )
         self.workers.append(worker)
         return worker.start()
 
-    async def add(self, *, grace_s: float = 1.0, **settings: Any) -> WorkerProcess:
+    async def add(
+        self, *, grace_s: float = 1.0, is_newer: bool = False, **settings: Any
+    ) -> WorkerProcess:
         """Start a worker and wait until it is ready."""
-        return await asyncio.to_thread(self.start(grace_s=grace_s, **settings).wait_ready)
+        worker = self.start(grace_s=grace_s, is_newer=is_newer, **settings)
+        return await asyncio.to_thread(worker.wait_ready)
 
     def stop(self) -> None:
         """End everything that was started."""

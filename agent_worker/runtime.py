@@ -30,8 +30,10 @@ from shared.ledger.protocol import Sweep, WakeUp
 from shared.run import Lease, WorkerInfo
 from shared.settings import Settings
 
-STOP_MARGIN_S: Final = 1.0
-"""How long, after the grace, the last writes of runs may take before these are dropped."""
+STOP_MARGIN_S: Final = 2.0
+"""How long, after the grace, the last writes of all runs may take before they are dropped."""
+DROP_S: Final = 0.5
+"""How long runs that are dropped may take to notice."""
 RETIRE_S: Final = 0.5
 """How long a worker that stops waits for the ledger to take its farewell."""
 
@@ -144,7 +146,7 @@ class Runtime:
         """Hand every run over at its next safe point and end the worker.
 
         Tools that are running may go on for `grace_s`. Takes `STOP_MARGIN_S` more at most (and
-        `RETIRE_S`); what is not handed over by then is dropped, and found once the ledger misses
+        `DROP_S` and `RETIRE_S`); what is not handed over by then is dropped, and found once the ledger misses
         this worker. May be called again; all calls return at the end.
         """
         if self._stopping is None:
@@ -322,7 +324,7 @@ class Runtime:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_MARGIN_S)
+            await asyncio.wait(tasks, timeout=DROP_S)
 
     async def _retire(self) -> None:
         try:

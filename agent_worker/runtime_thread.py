@@ -11,7 +11,7 @@ import structlog
 
 from agent_worker.definition import AgentDefinition
 from agent_worker.loop_watch import LoopWatch
-from agent_worker.runtime import RETIRE_S, STOP_MARGIN_S, Runtime
+from agent_worker.runtime import DROP_S, RETIRE_S, STOP_MARGIN_S, Runtime
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import ConfigurationError
@@ -108,7 +108,7 @@ class RuntimeThread:
         """Wait for the thread's end, as long as its promises allow it to take."""
         if self._thread.ident is not None:
             self._thread.join(
-                self._settings.handover_grace_s + 2 * STOP_MARGIN_S + RETIRE_S + CLOSE_S
+                self._settings.handover_grace_s + STOP_MARGIN_S + DROP_S + RETIRE_S + CLOSE_S
             )
 
     def _run(self) -> None:

@@ -146,8 +146,8 @@ class Runtime:
         """Hand every run over at its next safe point and end the worker.
 
         Tools that are running may go on for `grace_s`. Takes `STOP_MARGIN_S` more at most (and
-        `DROP_S` and `RETIRE_S`); what is not handed over by then is dropped, and found once the ledger misses
-        this worker. May be called again; all calls return at the end.
+        `DROP_S` and `RETIRE_S`); what is not handed over by then is dropped, and found once the
+        ledger misses this worker. May be called again; all calls return at the end.
         """
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(grace_s), name="shutdown")

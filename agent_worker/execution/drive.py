@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ from shared.run import Ending, RunStatus
 
 HALT_S: Final = 1.0
 """How long a cancelled engine may take to let go before it is left behind."""
+
+SETTLE_S: Final = 1.0
+"""How long, at most, the results of tools that ended in time are waited for."""
 
 STORING_POLL_S: Final = 0.01
 """How often the end of a write is looked for while the engine is about to be stopped."""
@@ -137,10 +141,12 @@ class Drive:
 
     async def _wait_settled(self) -> None:
         idle, seen = 0, self._yielded
-        while idle < SETTLED:
-            await asyncio.sleep(STORING_POLL_S if self._is_storing else 0)
-            is_quiet = self._yielded == seen and not self._is_storing
-            idle, seen = (idle + 1 if is_quiet else 0), self._yielded
+        with suppress(TimeoutError):  # a write that hangs is made again when the run is given back
+            async with asyncio.timeout(SETTLE_S):
+                while idle < SETTLED:
+                    await asyncio.sleep(STORING_POLL_S if self._is_storing else 0)
+                    is_quiet = self._yielded == seen and not self._is_storing
+                    idle, seen = (idle + 1 if is_quiet else 0), self._yielded
         self.stop(Stop.HAND_OVER)
 
     async def _consume(self) -> None:
@@ -170,7 +176,8 @@ class Drive:
             self._transcript.add(event)
             await self._store()
             await self._confirm()  # for engines that start their tools without asking
-            if self._is_leaving and self._is_at_safe_point():
+            # Behind a stop, what depends on the message would start, and end in front of nobody.
+            if self._stop.done() or (self._is_leaving and self._is_at_safe_point()):
                 return
 
     async def _store(self) -> None:

@@ -95,6 +95,7 @@ def _transport_options(settings: Settings, *, for_sending: bool) -> dict[str, An
         options |= {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
     if settings.effective_broker_url.startswith(("redis", "valkey", "sentinel")):
         options |= {
+            "visibility_timeout": settings.broker_visibility_timeout_s,
             "priority_steps": list(range(LOWEST_PRIORITY + 1)),
             "queue_order_strategy": "priority",
             "sep": ":",

@@ -58,9 +58,12 @@ async def test_a_full_worker_leaves_its_queue_to_the_next_one(system: Deployment
 
 
 async def test_every_signal_that_ends_programs_hands_over(system: Deployment) -> None:
-    """Ctrl-backslash and a terminal that closes mean what SIGTERM and Ctrl-C mean."""
+    """Ctrl-backslash and a terminal that closes mean what SIGTERM and Ctrl-C mean.
+
+    And no model is waited for, though tools have a long grace.
+    """
     signals = (signal.SIGQUIT, signal.SIGHUP)
-    leavers = [system.start() for _ in signals]
+    leavers = [system.start(grace_s=LONG_GRACE_S) for _ in signals]
     for leaver in leavers:
         await asyncio.to_thread(leaver.wait_ready)
     async with AsyncAgentClient(system.settings) as client:
@@ -68,7 +71,7 @@ async def test_every_signal_that_ends_programs_hands_over(system: Deployment) ->
         await eventually(lambda: _count(client, RunStatus.RUNNING, len(runs)))
         for leaver, number in zip(leavers, signals, strict=True):
             leaver.send(number)
-            await left(leaver, grace_s=1.0)
+            await left(leaver, grace_s=0.0)
         records = [await run.get() for run in runs]
     assert {record.status for record in records} == {RunStatus.QUEUED}
     assert {record.crashes for record in records} == {0}

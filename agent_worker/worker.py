@@ -42,7 +42,7 @@ from shared.settings import Settings
 
 WAKE_THREADS: Final = 8
 """A thread is held until its run is leased, so a few serve any number of runs."""
-CONSUMER_STOP_S: Final = 1.0
+CONSUMER_STOP_S: Final = 0.5
 """How long Celery may take to stop consuming before runs are handed over all the same."""
 BROKER_LEFT_S: Final = 0.5
 """How long Celery may take to let go of the broker once nothing is left to do. It would wait for a

@@ -151,7 +151,7 @@ async def test_a_worker_that_is_not_ready_leaves_as_well(
     worker = system.start(**addresses)
     await eventually(lambda: _says(worker, event), timeout_s=RESULT_S)
     worker.terminate()
-    await left(worker, grace_s=0.0)
+    await left(worker, grace_s=0.0, slack_s=0.0)
 
 
 async def _in_tool(client: AsyncAgentClient, system: Deployment) -> AsyncRun:

@@ -101,7 +101,7 @@ async def test_rings_of_another_form_stop_no_worker(
 ) -> None:
     """A ring that says more is heard; another task, and a message of no known form, are refused."""
     settings = system.settings
-    worker = await system.add(pickup_s=600)  # a run that is not rung for would not be found
+    worker = await system.add()
     app = create_celery_app(settings)
     queue = settings.queue_of("script")
     app.send_task("celery_agents.rouse", args=("run-x",), queue=queue)
@@ -137,8 +137,8 @@ async def _submit_newer(system: Deployment, script: str) -> str:
 
 
 async def _submit_in_silence(system: Deployment, script: str) -> str:
-    """Submit a run that nobody is rung for; return its id."""
-    backend = build_redis_backend(system.settings)
+    """Submit a run that nobody is rung for, and that no sweep takes; return its id."""
+    backend = build_redis_backend(system.settings.model_copy(update={"pickup_s": 600.0}))
     submission = await backend.ledger.submit(new_run(agent="script", input=script))
     await backend.aclose()
     return submission.run.id

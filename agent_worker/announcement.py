@@ -13,6 +13,7 @@ from typing import Final
 from agent_worker.definition import AgentDefinition
 from shared.run import AgentInfo, WorkerInfo
 from shared.settings import Settings
+from shared.version import FORMAT_VERSION
 
 PACKAGE: Final = "celery-agents"
 _HOST_LENGTH: Final = 100
@@ -42,6 +43,7 @@ def announce(
         agents=tuple(_announce_agent(definition, settings) for definition in definitions),
         started_at=started_at,
         active_runs=active_runs,
+        format_version=FORMAT_VERSION,
     )
 
 

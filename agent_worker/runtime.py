@@ -16,6 +16,7 @@ from agent_worker.background import Background, repeat
 from agent_worker.capacity import Capacity
 from agent_worker.definition import AgentDefinition
 from agent_worker.execution.executor import Executor
+from agent_worker.newer import NEWER_S, NewerRuns
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
@@ -29,8 +30,10 @@ from shared.ledger.protocol import Sweep, WakeUp
 from shared.run import Lease, WorkerInfo
 from shared.settings import Settings
 
-STOP_MARGIN_S: Final = 1.0
-"""How long, after the grace, the last writes of runs may take before these are dropped."""
+STOP_MARGIN_S: Final = 2.0
+"""How long, after the grace, the last writes of all runs may take before they are dropped."""
+DROP_S: Final = 0.5
+"""How long runs that are dropped may take to notice."""
 RETIRE_S: Final = 0.5
 """How long a worker that stops waits for the ledger to take its farewell."""
 
@@ -106,6 +109,8 @@ class Runtime:
         start = self._background.start
         start("heartbeat", repeat(self._beat, settings.heartbeat_s, event="heartbeat.failed"))
         start("sweep", repeat(self._sweep, settings.sweep_s, event="sweep.failed"))
+        newer = NewerRuns(self._ledger, self._agents.keys())
+        start("newer", repeat(newer.look, NEWER_S, event="newer.failed"))
         start("control", repeat(self._listen, settings.heartbeat_s, event="control.failed"))
         log.info("worker.started", worker_id=self.worker_id, agents=sorted(self._agents))
 
@@ -134,12 +139,17 @@ class Runtime:
         self._is_stopping = True
         self._capacity.close()
 
+    def hurry(self) -> None:
+        """Hand every run over now, those with running tools included."""
+        for active in self._active.values():
+            active.executor.hand_over(0)
+
     async def shutdown(self, grace_s: float) -> None:
         """Hand every run over at its next safe point and end the worker.
 
         Tools that are running may go on for `grace_s`. Takes `STOP_MARGIN_S` more at most (and
-        `RETIRE_S`); what is not handed over by then is dropped, and found once the ledger misses
-        this worker. May be called again; all calls return at the end.
+        `DROP_S` and `RETIRE_S`); what is not handed over by then is dropped, and found once the
+        ledger misses this worker. May be called again; all calls return at the end.
         """
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(grace_s), name="shutdown")
@@ -327,7 +337,7 @@ class Runtime:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_MARGIN_S)
+            await asyncio.wait(tasks, timeout=DROP_S)
 
     async def _retire(self) -> None:
         try:

@@ -11,7 +11,7 @@ import structlog
 
 from agent_worker.definition import AgentDefinition
 from agent_worker.loop_watch import LoopWatch
-from agent_worker.runtime import RETIRE_S, STOP_MARGIN_S, Runtime
+from agent_worker.runtime import DROP_S, RETIRE_S, STOP_MARGIN_S, Runtime
 from shared.backend import Backend
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import ConfigurationError
@@ -55,12 +55,14 @@ class RuntimeThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runtime: Runtime | None = None
         self._shall_stop = asyncio.Event()
+        self._is_ending = False
         self._thread = threading.Thread(target=self._run, name="agent-runtime", daemon=True)
 
     def start(self) -> None:
-        """Start the thread and wait until the worker is announced (or the thread has ended)."""
+        """Start the thread and wait until the worker is announced (or shall end, or has ended)."""
         self._thread.start()
-        self._started.wait()
+        while not self._started.wait(LIVENESS_CHECK_S) and not self._is_ending:
+            pass
 
     def wake(self, run_id: str) -> bool:
         """`Runtime.wake`, for other threads. Returns False when the runtime is gone."""
@@ -84,9 +86,17 @@ class RuntimeThread:
 
     def hand_over(self, delay_s: float = 0.0) -> None:
         """Hand all runs over and end the thread. Safe to call from a signal handler, and again."""
+        self._is_ending = True  # not `_started`: a signal may come in the middle of its `wait`
         loop = self._loop
-        if loop is not None:
+        if loop is None:
+            self._shall_stop.set()  # nobody waits for it yet
+        else:
             self.call_soon(lambda: loop.call_later(delay_s, self._shall_stop.set))
+
+    def hurry(self) -> None:
+        """`Runtime.hurry`, soon. Safe to call from a signal handler."""
+        if self._runtime is not None:
+            self.call_soon(self._runtime.hurry)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the runtime's loop, if there still is one."""
@@ -98,7 +108,7 @@ class RuntimeThread:
         """Wait for the thread's end, as long as its promises allow it to take."""
         if self._thread.ident is not None:
             self._thread.join(
-                self._settings.handover_grace_s + 2 * STOP_MARGIN_S + RETIRE_S + CLOSE_S
+                self._settings.handover_grace_s + STOP_MARGIN_S + DROP_S + RETIRE_S + CLOSE_S
             )
 
     def _run(self) -> None:

@@ -26,7 +26,8 @@ class WorkerProcess:
     """``agent-worker start MODULE...`` as a child process, to be killed, frozen and stopped.
 
     Everything that it logs goes to a file. `environment` is added to this process's own. It stops
-    with the context, by its process id; nothing else is touched.
+    with the context, by its process id; nothing else is touched. `program` is what `python -m` runs
+    in the place of the command line, with that line's arguments behind.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class WorkerProcess:
         arguments: Sequence[str] = (),
         cwd: Path | None = None,
         log_path: Path | None = None,
+        program: Sequence[str] = ("agent_worker.cli",),
     ) -> None:
         self.modules = modules
+        self._program = list(program)
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
         self._cwd = cwd
@@ -48,7 +51,7 @@ class WorkerProcess:
 
     def start(self) -> Self:
         """Start it, or start it again; does not wait. Its log is appended to."""
-        command = [sys.executable, "-m", "agent_worker.cli", "start", *self.modules]
+        command = [sys.executable, "-m", *self._program, "start", *self.modules]
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own program, no shell

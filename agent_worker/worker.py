@@ -4,12 +4,15 @@
     8 pool threads    each takes one ring and waits until the runtime has leased the run
     runtime thread    one event loop with all runs on it
 
-SIGTERM and SIGINT: the runtime stops taking at once, which frees the pool threads; Celery stops
-consuming; then the runs are handed over. In this order, since a ring for a run that was handed over
-would otherwise be heard by the very worker that is leaving. A second signal ends the process on the
-spot; its runs are found once the ledger misses it.
+SIGTERM, SIGHUP, SIGINT and SIGQUIT are one wish, to leave: the runtime stops taking at once, which
+frees the pool threads; Celery stops consuming; then the runs are handed over. In this order, since
+a ring for a run that was handed over would otherwise be heard by the very worker that is leaving.
+Who supervises processes may repeat SIGTERM, which changes nothing. Who sits at a keyboard and
+repeats Ctrl-C does not want to wait for tools, so their runs are handed over as they are; pressed
+once more, the process ends on the spot, and its runs are found once the ledger misses it.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +28,7 @@ from celery.bootsteps import StartStopStep
 from celery.exceptions import SecurityWarning
 from celery.platforms import EX_FAILURE, EX_OK
 from celery.worker import state as celery_state
+from kombu.transport.virtual import base as virtual
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
@@ -38,8 +42,14 @@ from shared.settings import Settings
 
 WAKE_THREADS: Final = 8
 """A thread is held until its run is leased, so a few serve any number of runs."""
-CONSUMER_STOP_S: Final = 1.0
+CONSUMER_STOP_S: Final = 0.5
 """How long Celery may take to stop consuming before runs are handed over all the same."""
+BROKER_LEFT_S: Final = 0.5
+"""How long Celery may take to let go of the broker once nothing is left to do. It would wait for a
+broker that hangs for ever."""
+LEAVE_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+URGENT_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
+"""Those that a person repeats who does not want to wait."""
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What kombu raises for something on the queue that is no message. Celery gets over it as it gets
 over a lost connection; otherwise, a few bytes on a queue would end one worker after another."""
@@ -58,7 +68,7 @@ def run_worker(
     """Serve `definitions` until a signal arrives; return the exit code. Main thread only.
 
     `on_ready` is called with the worker's id once rings are heard. The code is 0 where somebody
-    asked for the end (SIGTERM, SIGINT, Celery's remote control), otherwise 1. Where a sync tool
+    asked for the end (a signal, Celery's remote control), otherwise 1. Where a sync tool
     still blocks a thread, the process exits in here: Python would wait for it.
 
     Raises:
@@ -86,40 +96,45 @@ class Worker:
         self.id = new_worker_id()
         self._settings = settings
         self._on_ready = on_ready
-        self._signals = 0
+        self._is_leaving = False
+        self._urgency = 0
+        self._has_consumed = threading.Event()
         self._consumer: Any = None
         self._runtime = RuntimeThread(
             settings,
             _by_name(definitions),
             open_backend=build_redis_backend,
             open_dispatcher=CeleryDispatcher,
-            on_end=self._stop_consuming,
+            on_end=self._on_runtime_end,
             worker_id=self.id,
         )
         self._app = self._build_app(queues_of(definitions, settings))
 
     def run(self) -> int:
         """Serve until told to stop; return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Until Celery has its own: as process 1 of a container there is no default action.
-            signal.signal(number, _leave_early)
         celery_state.should_stop = None
+        for number in LEAVE_SIGNALS:
+            signal.signal(number, self._on_signal)
         signals.setup_logging.connect(_keep_logging, weak=False)
         signals.worker_ready.connect(self._on_consumer_ready, weak=False)
-        signals.worker_shutting_down.connect(self._on_signal, weak=False)
+        logging.getLogger(virtual.__name__).addFilter(_is_news)
         try:
             self._runtime.start()
-            if self._runtime.failure is None:
+            if self._runtime.failure is None and not self._is_leaving:
                 self._consume()
         finally:
+            self._has_consumed.set()
             self._runtime.hand_over()
             self._runtime.join()
-        is_asked_to = self._signals > 0 or getattr(self._consumer, "exitcode", None) == EX_OK
-        code = EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
-        log.info("worker.exited", worker_id=self.id, code=code)
+        log.info("worker.exited", worker_id=self.id, code=self._exit_code)
         if isinstance(self._runtime.failure, ConfigurationError):
             raise self._runtime.failure
-        return code
+        return self._exit_code
+
+    @property
+    def _exit_code(self) -> int:
+        is_asked_to = self._is_leaving or getattr(self._consumer, "exitcode", None) == EX_OK
+        return EX_OK if is_asked_to and self._runtime.failure is None else EX_FAILURE
 
     def _consume(self) -> None:
         """Consume until a signal arrives or the runtime ends."""
@@ -138,6 +153,7 @@ class Worker:
             without_heartbeat=not settings.remote_control,
         )
         consumer.consumer.channel_errors += _UNREADABLE
+        consumer.install_platform_tweaks = _keep_signals
         self._consumer = consumer
         consumer.start()
 
@@ -162,20 +178,29 @@ class Worker:
         if self._on_ready is not None:
             self._on_ready(self.id)
 
-    def _on_signal(self, **_: Any) -> None:
-        """Runs inside Celery's signal handler: nothing in here may block or take a lock."""
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(EX_FAILURE)
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Leave; see the module. Nothing in a signal handler may block or take a lock."""
+        if self._is_leaving:
+            self._urgency += number in URGENT_SIGNALS
+            if self._urgency > 1:
+                os._exit(EX_FAILURE)
+            if self._urgency:
+                self._runtime.hurry()
+            return
+        self._is_leaving = True
+        celery_state.should_stop = EX_OK  # type: ignore[assignment]  # stubs: only None
         self._runtime.stop_taking()
         self._runtime.call_soon(self._interrupt_consumer)
         self._runtime.hand_over(CONSUMER_STOP_S)
 
-    def _stop_consuming(self) -> None:
-        """Called when the runtime has ended; a worker without one must not swallow rings."""
+    def _on_runtime_end(self) -> None:
+        """Called on the runtime's thread; a worker without a runtime must not swallow rings."""
         if celery_state.should_stop is None:
             celery_state.should_stop = EX_FAILURE  # type: ignore[assignment]  # stubs: only None
         self._interrupt_consumer()
+        if not self._has_consumed.wait(BROKER_LEFT_S):
+            log.warning("broker.left_hanging", worker_id=self.id, code=self._exit_code)
+            _exit_now(self._exit_code)
 
     def _interrupt_consumer(self) -> None:
         """Let Celery's loop look at its stop flag now; it may be waiting for the broker."""
@@ -215,12 +240,23 @@ def _keep_logging(**_: Any) -> None:
     """Connected to Celery's `setup_logging`, which then leaves logging as it is."""
 
 
+def _keep_signals(_worker: object) -> None:
+    """In the place of what installs Celery's signal handlers.
+
+    They print plain text into the log, restart the process on SIGHUP, and on Ctrl-C drop what runs.
+    """
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Kombu warns of each message that it puts back on the queue because nobody consumes any more.
+
+    While a worker leaves, that is what shall happen to the rings that still reach it.
+    """
+    return record.msg != virtual.W_NO_CONSUMERS or celery_state.should_stop is None
+
+
 def _nothing() -> None:
     """What a loop is given to do when it shall only wake up."""
-
-
-def _leave_early(*_: object) -> NoReturn:
-    sys.exit(EX_OK)
 
 
 def _threads_left() -> list[str]:

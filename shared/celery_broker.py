@@ -39,6 +39,7 @@ def transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any
         options |= {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
     if uses_redis(settings):
         options |= {
+            "visibility_timeout": settings.broker_visibility_timeout_s,
             "priority_steps": list(range(PRIORITIES)),
             "queue_order_strategy": "priority",
             "sep": ":",

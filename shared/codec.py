@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from shared.errors import CorruptEntryError, NewerVersionError, UnstorableError
-from shared.message import MESSAGE_VERSION, Message
+from shared.message import Message
 from shared.nesting import MAX_DEPTH
+from shared.version import FORMAT_VERSION
 
 Value = TypeVar("Value", bound=BaseModel)
 
@@ -101,10 +102,11 @@ def decode_message(stored: str | bytes, *, cursor: str) -> Message:
         message = Message.model_validate_json(stored)
     except ValidationError as error:
         version = _version_of(stored)
-        if version is not None and version > MESSAGE_VERSION:
+        if version is not None and version > FORMAT_VERSION:
             raise NewerVersionError(
                 f"The message at {cursor} has version {version}, this process reads up to "
-                f"{MESSAGE_VERSION}; update it."
+                f"{FORMAT_VERSION}; update it.",
+                version,
             ) from error
         raise CorruptEntryError(
             f"The entry at {cursor} is not a message: {_explain(error)}"

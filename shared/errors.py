@@ -33,6 +33,8 @@ A library's own errors are translated where they enter (`raise ... from`), so th
 know these classes only. Messages say what to do next.
 """
 
+from shared.version import FORMAT_VERSION
+
 
 class AgentsError(Exception):
     """Base of every error of this project."""
@@ -147,7 +149,15 @@ class CorruptEntryError(AgentsError, ValueError):
 
 
 class NewerVersionError(CorruptEntryError):
-    """An entry was written by a newer version of this project; update this process."""
+    """An entry was written by a newer version of this project; update this process.
+
+    Attributes:
+        version: Which version of `shared.version` one has to know to read it.
+    """
+
+    def __init__(self, message: str, version: int = FORMAT_VERSION + 1) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class UnavailableError(AgentsError):

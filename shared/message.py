@@ -1,17 +1,16 @@
 """Messages: what a conversation is made of, readable without any LLM library.
 
-The stored form is JSON with full field names, a discriminator on every part and a version. Stored
-names are compatibility data: they may be added to, never renamed.
+The stored form is JSON with full field names, a discriminator on every part and a version (see
+`shared.version`). Stored names are compatibility data: they may be added to, never renamed.
 """
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-MESSAGE_VERSION: Final = 1
-"""Part of every stored message; a reader refuses greater ones."""
+from shared.version import FORMAT_VERSION, MESSAGE_VERSION
 
 
 def is_empty(value: object) -> bool:
@@ -174,7 +173,7 @@ class Message(Draft):
     message have one id.
     """
 
-    version: Literal[1] = MESSAGE_VERSION
+    version: int = Field(default=MESSAGE_VERSION, ge=1, le=FORMAT_VERSION, strict=True)
     id: str
     run_id: str | None = Field(default=None, exclude_if=is_none)
     position: int = Field(default=0, ge=0)

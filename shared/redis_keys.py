@@ -14,6 +14,9 @@ end, so that no id can name another one's key.
     {p:3}:status:<status>          zset    pruned after run_ttl_s    run ids by time of creation
     {p:3}:ready:<agent>            zset    while runs are ready      run ids by when overdue
     {p:3}:suspects:<agent>         zset    while runs are ready      suspects, the same way
+    {p:3}:ready:<version>!<agent>  zset    while runs are ready      the same, for newer workers
+    {p:3}:suspects:<v...>!<agent>  zset    while runs are ready      the same, for newer workers
+    {p:3}:newer                    set     for ever                  such <version>!<agent> so far
     {p:3}:leases:<worker id>       zset    while leases exist        run ids by time of the lease
     {p:3}:holders                  set     while leases exist        workers that hold leases here
     {p:3}:cancelling               set     while runs are stopping   run ids asked to stop
@@ -84,6 +87,16 @@ class Keys:
 
     def status(self, tag: str, status: RunStatus) -> str:
         return f"{tag}:status:{status.value}"
+
+    def ready(self, tag: str, name: str) -> str:
+        """`name` is an agent's, or ``<version>!<agent>``."""
+        return f"{tag}:ready:{name}"
+
+    def suspects(self, tag: str, name: str) -> str:
+        return f"{tag}:suspects:{name}"
+
+    def newer(self, tag: str) -> str:
+        return f"{tag}:newer"
 
     def conversations(self, tag: str) -> str:
         return f"{tag}:conversations"

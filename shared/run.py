@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from shared.errors import RunCancelledError, RunFailedError
 from shared.identifier import history_id
 from shared.message import Content, Usage
-
-RUN_VERSION: Final = 1
+from shared.version import RUN_VERSION
 
 DEFAULT_HISTORY_SIZE: Final = 20
 """How many messages a model sees of a conversation unless somebody says otherwise."""
@@ -121,6 +120,8 @@ class NewRun(_Value):
     """0 (first) to 9 (last)."""
     on_busy: BusyPolicy = BusyPolicy.ENQUEUE
     options: RunOptions = RunOptions()
+    version: int = Field(default=RUN_VERSION, ge=1)
+    """Which version of `shared.version` a worker, or whoever reads the run, has to know."""
 
     @property
     def history_id(self) -> str:
@@ -131,7 +132,6 @@ class NewRun(_Value):
 class Run(NewRun):
     """A run as the ledger knows it. Times are UTC, by the store's clock."""
 
-    version: Literal[1] = RUN_VERSION
     status: RunStatus = RunStatus.QUEUED
     created_at: datetime
     started_at: datetime | None = None
@@ -150,6 +150,9 @@ class Run(NewRun):
     """One more strike would fail it. A worker executes one such run at a time, until it stores a
     message, so that no two of them are blamed for one death."""
     cancel_requested: bool = False
+    needs_version: int = RUN_VERSION
+    """Which version a worker has to know to execute it; more than `version` where messages in its
+    conversation ask for that."""
     rollback_requested: bool = False
     """Its messages are removed when it stops."""
     rounds: int = 0
@@ -244,3 +247,5 @@ class WorkerInfo(_Value):
     agents: tuple[AgentInfo, ...]
     started_at: datetime
     active_runs: int = 0
+    format_version: int = 1
+    """The newest version of `shared.version` that it executes."""

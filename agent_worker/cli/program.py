@@ -83,7 +83,7 @@ def start(
 
     Modules are found as by `python -m`: in the current folder, then where Python
     looks. SIGTERM or Ctrl-C hands all runs over to other workers within seconds;
-    a second one ends the process at once.
+    a second Ctrl-C does not wait for running tools, a third one for nothing.
 
     Examples:
       agent-worker start my_project.agents
@@ -172,7 +172,10 @@ def ping(
             if worker in (None, one.id) and (not here or one.hostname == socket.gethostname())
         ]
         for one in found:
-            text = f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs"
+            text = (
+                f"{one.id} is alive, with {one.active_runs} of {one.concurrency} runs "
+                f"(release {one.version}, format {one.format_version})"
+            )
             typer.echo(json.dumps(one.model_dump(mode="json")) if as_json else printable(text))
         if not found:
             is_any_meant = worker is None and not here

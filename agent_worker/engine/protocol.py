@@ -3,7 +3,9 @@
 The durable part above it knows no LLM library; an engine knows no Redis, no Celery, no other run.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +38,42 @@ async def _confirm_nothing() -> None:
     """Outside of a worker nobody can take a run away."""
 
 
+class CutOff:
+    """The end of all running tools of one run, without losing the result of one that has ended.
+
+    A worker that leaves gives this order when the grace of its tools is over. To close the
+    generator instead would lose what has ended and was not yielded yet: such a tool would be
+    executed again. An engine that heeds the order cancels every tool that has not ended, yields no
+    result for it, and goes on yielding those of the others until it is closed.
+    """
+
+    def __init__(self) -> None:
+        self.is_given = False
+        self._limits: set[asyncio.Timeout] = set()
+
+    def give(self) -> None:
+        """Let the time of every running tool be over."""
+        self.is_given = True
+        for limit in self._limits:
+            _end(limit)
+
+    @contextmanager
+    def ends(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Put a tool's time limit, which has been entered, under the order."""
+        self._limits.add(limit)
+        if self.is_given:
+            _end(limit)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
+
+
+def _end(limit: asyncio.Timeout) -> None:
+    if not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time())
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """What an engine is given.
@@ -50,6 +88,7 @@ class EngineRequest:
         confirm: To be awaited right before a model call or a tool is started. It comes back at once
             unless the worker has stood still; if the run was taken over meanwhile, it does not, and
             the engine is closed.
+        cut_off: The order to stop tools that an engine should heed.
     """
 
     run: RunInfo
@@ -58,6 +97,7 @@ class EngineRequest:
     limits: EngineLimits
     stream_text: bool = True
     confirm: Callable[[], Awaitable[None]] = field(default=_confirm_nothing, compare=False)
+    cut_off: CutOff = field(default_factory=CutOff, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -29,6 +30,16 @@ from shared.run import Ending, RunStatus
 
 HALT_S: Final = 1.0
 """How long a cancelled engine may take to let go before it is left behind."""
+
+SETTLE_S: Final = 1.0
+"""How long, at most, the results of tools that ended in time are waited for."""
+
+STORING_POLL_S: Final = 0.01
+"""How often the end of a write is looked for while the engine is about to be stopped."""
+
+SETTLED: Final = 50
+"""After so many turns of the event loop in which nothing came, nothing is on its way. From a tool's
+end to its message it takes about ten."""
 
 CLEAN_UP_S: Final = 5.0
 """How long an engine that has ended may take to clean up before its run goes on without it."""
@@ -73,6 +84,9 @@ class Drive:
         self._on_progress = on_progress
         self._is_leaving = False
         self._is_halted = False
+        self._is_storing = False
+        self._yielded = 0
+        self._last_results: asyncio.Task[None] | None = None
         self._ending: Ending | None = None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
@@ -91,7 +105,7 @@ class Drive:
         if self._is_at_safe_point():
             self.stop(Stop.HAND_OVER)
         else:
-            asyncio.get_running_loop().call_later(grace_s, self.stop, Stop.HAND_OVER)
+            asyncio.get_running_loop().call_later(grace_s, self._end_grace)
 
     async def run(self, time_limit_s: float) -> Ending | None:
         """Drive the engine to the end of the run. None: it was stopped to be handed over.
@@ -106,6 +120,8 @@ class Drive:
             await asyncio.wait(awaited, timeout=time_limit_s, return_when=asyncio.FIRST_COMPLETED)
             is_late = not engine.done() and not self._stop.done()
         finally:
+            if self._last_results is not None:
+                self._last_results.cancel()
             await self._halt(engine)
             await self._deltas.aclose()
         return self._judge(engine, time_limit_s if is_late else None)
@@ -116,6 +132,22 @@ class Drive:
         A run that is stored as a whole has no such point before its end.
         """
         return self._saves_each and not open_calls(self._transcript.messages)
+
+    def _end_grace(self) -> None:
+        """Stop the tools, then, once those that ended are stored, the engine."""
+        if self._last_results is None:
+            self._request.cut_off.give()
+            self._last_results = asyncio.create_task(self._wait_settled(), name="last results")
+
+    async def _wait_settled(self) -> None:
+        idle, seen = 0, self._yielded
+        with suppress(TimeoutError):  # a write that hangs is made again when the run is given back
+            async with asyncio.timeout(SETTLE_S):
+                while idle < SETTLED:
+                    await asyncio.sleep(STORING_POLL_S if self._is_storing else 0)
+                    is_quiet = self._yielded == seen and not self._is_storing
+                    idle, seen = (idle + 1 if is_quiet else 0), self._yielded
+        self.stop(Stop.HAND_OVER)
 
     async def _consume(self) -> None:
         with in_run(self._request.run):
@@ -129,6 +161,7 @@ class Drive:
     async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> None:
         while True:
             event = await _next(events)
+            self._yielded += 1
             if self._is_halted:
                 return
             if isinstance(event, Ending):
@@ -143,14 +176,19 @@ class Drive:
             self._transcript.add(event)
             await self._store()
             await self._confirm()  # for engines that start their tools without asking
-            if self._is_leaving and self._is_at_safe_point():
+            # Behind a stop, what depends on the message would start, and end in front of nobody.
+            if self._stop.done() or (self._is_leaving and self._is_at_safe_point()):
                 return
 
     async def _store(self) -> None:
-        await self._deltas.flush()  # a reader sees the pieces before the whole
-        if self._saves_each:
-            await self._transcript.flush()
-            await self._tell_progress()
+        self._is_storing = True
+        try:
+            await self._deltas.flush()  # a reader sees the pieces before the whole
+            if self._saves_each:
+                await self._transcript.flush()
+                await self._tell_progress()
+        finally:
+            self._is_storing = False
 
     async def _tell_progress(self) -> None:
         if self._on_progress is not None:

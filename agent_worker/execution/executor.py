@@ -30,6 +30,7 @@ from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
     BrokerUnavailableError,
     FencedError,
+    NewerVersionError,
     RollbackRequestedError,
     StoreUnavailableError,
     UnknownRunError,
@@ -127,8 +128,12 @@ class Executor:
 
     async def _lead(self) -> None:
         try:
-            ending = await self._find_ending()
-            closing = self._give_back() if ending is None else self._settle(ending)
+            try:
+                ending = await self._find_ending()
+            except NewerVersionError as error:
+                closing = self._decline(error)
+            else:
+                closing = self._give_back() if ending is None else self._settle(ending)
             await self._shield(closing)
         except _OUT_OF_REACH:
             raise
@@ -205,6 +210,14 @@ class Executor:
             await self._transcript.flush()
         wake_up = await insist(partial(self._ledger.hand_over, self._lease))
         self._log_end("run.handed_over")
+        await self._ring(wake_up)
+
+    async def _decline(self, error: NewerVersionError) -> None:
+        """Leave the run to newer workers: a history with holes is none to show to a model."""
+        wake_up = await insist(
+            partial(self._ledger.hand_over, self._lease, needs_version=error.version)
+        )
+        log.warning("run.declined", needs_version=error.version, reason=str(error))
         await self._ring(wake_up)
 
     async def _settle(self, ending: Ending) -> None:

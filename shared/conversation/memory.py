@@ -10,7 +10,12 @@ import structlog
 
 from shared.codec import decode_message, encode
 from shared.conversation.protocol import Claim, Writer
-from shared.errors import CorruptEntryError, FencedError, PositionGapError
+from shared.errors import (
+    CorruptEntryError,
+    FencedError,
+    NewerVersionError,
+    PositionGapError,
+)
 from shared.memory.clock import Clock, utc_now
 from shared.memory.cursor import format_cursor, parse_cursor
 from shared.message import Message, Role
@@ -207,6 +212,8 @@ class MemoryConversationStore:
         for entry in entries:
             try:
                 yield decode_message(entry.stored, cursor=entry.cursor)
+            except NewerVersionError:
+                raise
             except CorruptEntryError:
                 _log.warning(
                     "entry_unreadable", conversation_id=conversation_id, cursor=entry.cursor

@@ -48,6 +48,8 @@ class ConversationStore(Protocol):
     - *Visibility*: a message is readable, by every reader, when `append` returns, and a
       notification on `topic(conversation_id)` follows.
     - *Isolation of damage*: an unreadable entry costs that entry; the rest stays readable.
+    - *No holes*: an entry that is whole, but of a newer version than this process reads, is never
+      left out. What would return it raises `NewerVersionError`; what lies before it can be read.
     """
 
     @property
@@ -73,6 +75,7 @@ class ConversationStore(Protocol):
 
         Raises:
             FencedError: A writer with a greater token was here already.
+            NewerVersionError: Some of these messages are for newer workers. The claim is made.
             StoreUnavailableError: The store did not answer; claiming again is safe.
         """
         ...
@@ -115,6 +118,7 @@ class ConversationStore(Protocol):
 
         Raises:
             InvalidCursorError: A cursor that this store did not hand out.
+            NewerVersionError: One of these messages is for newer readers.
             StoreUnavailableError: No answer.
         """
         ...

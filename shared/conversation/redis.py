@@ -8,7 +8,12 @@ from redis.asyncio import Redis
 
 from shared.codec import decode_message, encode
 from shared.conversation.protocol import Claim, Writer
-from shared.errors import CorruptEntryError, FencedError, PositionGapError
+from shared.errors import (
+    CorruptEntryError,
+    FencedError,
+    NewerVersionError,
+    PositionGapError,
+)
 from shared.identifier import is_run_id
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
@@ -130,6 +135,8 @@ class RedisConversationStore:
         while limit is None or len(found) < limit:
             page = await self._read_page(conversation_id, low, high, newest_first=newest_first)
             for entry in page:
+                if limit is not None and len(found) >= limit:
+                    break
                 if _passes(entry, roles, run_id):
                     found += self._decoded([entry], conversation_id)
             if len(page) < _PAGE or (is_from_first and _is_past_run(page, run_id)):
@@ -138,8 +145,6 @@ class RedisConversationStore:
                 high = f"({page[-1][0]}"
             else:
                 low = f"({page[-1][0]}"
-        if limit is not None:
-            del found[limit:]
         return found[::-1] if newest_first else found
 
     async def has_message(self, conversation_id: str, cursor: str) -> bool:
@@ -197,13 +202,19 @@ class RedisConversationStore:
         return list(page)
 
     def _decoded(self, entries: Sequence[_Entry], conversation_id: str) -> list[Message]:
-        """Decode entries; one that cannot be read is reported and left out."""
+        """Decode entries; one that cannot be read is reported and left out.
+
+        Raises:
+            NewerVersionError: One of them is whole, but for newer readers.
+        """
         messages = []
         for cursor, fields in entries:
             try:
                 message = decode_message(fields.get("data", ""), cursor=cursor)
                 _check_same(message, fields)
                 messages.append(message)
+            except NewerVersionError:
+                raise
             except CorruptEntryError as error:
                 log.error(
                     "entry.unreadable",

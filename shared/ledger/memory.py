@@ -34,6 +34,7 @@ from shared.run import (
     WorkerInfo,
 )
 from shared.settings import Settings
+from shared.version import FORMAT_VERSION
 
 _NAMED_SUSPECTS: Final = 16
 """How many a sweep names; a worker takes one."""
@@ -159,6 +160,7 @@ class MemoryRunLedger:
         *,
         agents: Collection[str],
         takes_suspect: bool = True,
+        version: int = FORMAT_VERSION,
     ) -> Lease | None:
         run = self._find(run_id)
         if run is None:
@@ -167,7 +169,7 @@ class MemoryRunLedger:
             return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
         if run.id not in self._ready:
             return None
-        if run.agent not in agents:
+        if run.agent not in agents or run.needs_version > version:
             self._ready[run.id] = self._clock()
             return None
         if run.is_suspect and not takes_suspect:
@@ -213,10 +215,11 @@ class MemoryRunLedger:
             error=ending.error,
         )
 
-    async def hand_over(self, lease: Lease) -> WakeUp:
+    async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:
         run = self._find(lease.run.id)
         if run is None or run.status is not RunStatus.QUEUED or not _is_of(lease, run):
-            self._release(self._check_held(lease))
+            held = self._check_held(lease)
+            self._release(held if needs_version is None else _untouched(held, needs_version))
         return self._wake_up(lease.run.id)
 
     async def cancel(self, run_id: str) -> Cancellation:
@@ -258,7 +261,26 @@ class MemoryRunLedger:
     async def list_workers(self) -> list[WorkerInfo]:
         return [beat.worker for beat in self._beats.values() if self._is_recent(beat.at)]
 
-    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+    async def find_newer(
+        self, *, agents: Collection[str], version: int = FORMAT_VERSION
+    ) -> dict[str, int]:
+        self._forget_expired()
+        oldest: dict[tuple[str, int], Run] = {}
+        for run in map(self._runs.__getitem__, self._ready):
+            if run.agent in agents and run.needs_version > version:
+                first = oldest.setdefault((run.agent, run.needs_version), run)
+                if self._ready[run.id] < self._ready[first.id]:
+                    oldest[run.agent, run.needs_version] = run
+        return {run.id: run.needs_version for run in oldest.values()}
+
+    async def sweep(
+        self,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        limit: int,
+        version: int = FORMAT_VERSION,
+    ) -> Sweep:
         self._forget_expired()
         reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
         self._beats = {name: beat for name, beat in self._beats.items() if self._is_live(beat)}
@@ -266,7 +288,9 @@ class MemoryRunLedger:
         overdue = [
             self._runs[run_id]
             for due, run_id in sorted((due, run_id) for run_id, due in self._ready.items())
-            if due <= now and self._runs[run_id].agent in agents
+            if due <= now
+            and self._runs[run_id].agent in agents
+            and self._runs[run_id].needs_version <= version
         ]
         held = self._leased.get(worker_id, {})
         return Sweep(
@@ -435,3 +459,14 @@ class MemoryRunLedger:
 def _is_of(lease: Lease, run: Run) -> bool:
     """Whether the lease is the newest one of the run."""
     return (run.worker_id, run.fencing_token) == (lease.worker_id, lease.fencing_token)
+
+
+def _untouched(run: Run, needs_version: int) -> Run:
+    """The run as if this lease had not been, but for the version that it needs."""
+    attempts = run.attempts - 1
+    changes = {
+        "needs_version": max(needs_version, run.needs_version),
+        "attempts": attempts,
+        "started_at": run.started_at if attempts else None,
+    }
+    return run.model_copy(update=changes)

@@ -7,6 +7,7 @@ from typing import Protocol
 from shared.event import DeltaEvent, StatusEvent
 from shared.notification.protocol import Notifications
 from shared.run import CancelResult, Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
+from shared.version import FORMAT_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,10 @@ class RunLedger(Protocol):
       others, and a worker that has one already can lease without getting another.
     - *A ready run is overdue* `pickup_s` after it became ready, `sweep_s` after it was taken back
       from a dead worker (if that is less); at once, when it was asked to stop, is a suspect, or
-      when a worker that does not serve its agent tried to lease it.
+      when a worker tried to lease it that does not serve its agent or is too old for it.
+    - *A run is executed by those who know its version* (`needs_version`, see `shared.version`):
+      `lease` refuses others, `sweep` does not name it to them, so that it keeps no other run from
+      being named; `find_newer` does.
     - *Every change of status* is a `StatusEvent` in the run's event log and a hint on its topic.
     - *Ended runs are kept* for `run_ttl_s`, an event log for `event_ttl_s` after its last event.
     - *Time* is the store's clock, never a caller's.
@@ -192,10 +196,12 @@ class RunLedger(Protocol):
         *,
         agents: Collection[str],
         takes_suspect: bool = True,
+        version: int = FORMAT_VERSION,
     ) -> Lease | None:
         """Take a ready run, if nobody has and its agent is one of `agents`; None otherwise.
 
-        A refusal because of the agent makes the run overdue at once, for a worker that serves it.
+        A refusal because of the agent, or because the run needs a newer version than the worker's,
+        makes it overdue at once for the others. It is no attempt.
         A suspect is refused where `takes_suspect` is not set, and stays as ready as it was.
         A worker beats before it leases: a lease of one that does not beat is reclaimed as soon as
         it is `lease_s` old.
@@ -236,8 +242,11 @@ class RunLedger(Protocol):
         """
         ...
 
-    async def hand_over(self, lease: Lease) -> WakeUp:
+    async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:
         """Give a run back unfinished; it is ready again, and this does not count as a crash.
+
+        With `needs_version` the worker says that it did nothing for the run, since that takes a
+        worker of this version: from now on only such get it, and the lease is no attempt.
 
         Repeating it is harmless until somebody leased the run again.
 
@@ -299,7 +308,14 @@ class RunLedger(Protocol):
         """Workers whose heartbeat is younger than a lease."""
         ...
 
-    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+    async def sweep(
+        self,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        limit: int,
+        version: int = FORMAT_VERSION,
+    ) -> Sweep:
         """Take runs back from dead workers and find what was never picked up.
 
         `limit` bounds `Sweep.overdue` (0 for a worker that is full). Every worker sweeps; that
@@ -307,5 +323,17 @@ class RunLedger(Protocol):
 
         Raises:
             StoreUnavailableError: No answer; sweeping again is safe.
+        """
+        ...
+
+    async def find_newer(
+        self, *, agents: Collection[str], version: int = FORMAT_VERSION
+    ) -> dict[str, int]:
+        """Ready runs of these agents that need a newer version, with the version that each needs.
+
+        The oldest of each agent and version, for a log that says that workers have to be updated.
+
+        Raises:
+            StoreUnavailableError: No answer.
         """
         ...

@@ -21,7 +21,7 @@ from shared.errors import (
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import is_run_id, partition_of_history, partition_of_run
 from shared.ledger.protocol import Cancellation, Submission, Sweep, WakeUp
-from shared.ledger.redis_index import RunIndex
+from shared.ledger.redis_index import RunIndex, ready_names
 from shared.ledger.redis_record import (
     check_agent,
     milliseconds,
@@ -50,6 +50,7 @@ from shared.run import (
     WorkerInfo,
 )
 from shared.settings import Settings
+from shared.version import FORMAT_VERSION
 
 _SCRIPTS: Final = (
     "submit",
@@ -130,6 +131,7 @@ class RedisRunLedger:
                 self._event_ttl,
                 self._run_ttl,
                 self._pickup,
+                new.version,
             ],
         )
         if answer[0] == "busy":
@@ -195,10 +197,13 @@ class RedisRunLedger:
         *,
         agents: Collection[str],
         takes_suspect: bool = True,
+        version: int = FORMAT_VERSION,
     ) -> Lease | None:
         """Take a ready run; see `RunLedger.lease`."""
         try:
-            return await self._lease(run_id, worker_id, agents, takes_suspect=takes_suspect)
+            return await self._lease(
+                run_id, worker_id, agents, takes_suspect=takes_suspect, version=version
+            )
         except NewerVersionError:
             raise  # another worker can read it
         except CorruptEntryError:
@@ -206,12 +211,18 @@ class RedisRunLedger:
             raise
 
     async def _lease(
-        self, run_id: str, worker_id: str, agents: Collection[str], *, takes_suspect: bool
+        self,
+        run_id: str,
+        worker_id: str,
+        agents: Collection[str],
+        *,
+        takes_suspect: bool,
+        version: int,
     ) -> Lease | None:
         tag = self._keys.tag_of_run(run_id)
         answer = await self._scripts["lease"](
             [self._keys.run(run_id)],
-            [tag, run_id, worker_id, self._event_ttl, int(takes_suspect), *agents],
+            [tag, run_id, worker_id, self._event_ttl, int(takes_suspect), version, *agents],
         )
         if answer[0] == "unserved":
             check_agent(run_id, answer[1])
@@ -271,7 +282,7 @@ class RedisRunLedger:
             )
         return read_wake_up(answer[1]) if answer[1] else None
 
-    async def hand_over(self, lease: Lease) -> WakeUp:
+    async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:
         """Give a run back unfinished; see `RunLedger.hand_over`."""
         answer = await self._scripts["hand_over"](
             [self._keys.run(lease.run.id)],
@@ -282,6 +293,7 @@ class RedisRunLedger:
                 lease.fencing_token,
                 self._event_ttl,
                 self._pickup,
+                "" if needs_version is None else needs_version,
             ],
         )
         _check_held(answer, lease)
@@ -348,12 +360,26 @@ class RedisRunLedger:
         """Live workers; see `RunLedger.list_workers`."""
         return await self._workers.list_workers()
 
-    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
+    async def sweep(
+        self,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        limit: int,
+        version: int = FORMAT_VERSION,
+    ) -> Sweep:
         """Take runs back from dead workers; see `RunLedger.sweep`."""
-        sweep, damaged = await self._workers.sweep(worker_id, agents, limit)
+        names = ready_names(agents, version)
+        sweep, damaged = await self._workers.sweep(worker_id, names, limit)
         for run_id in filter(is_run_id, damaged):
             await self._condemn(run_id, worker_id, agents)
         return sweep
+
+    async def find_newer(
+        self, *, agents: Collection[str], version: int = FORMAT_VERSION
+    ) -> dict[str, int]:
+        """Runs that wait for a newer worker; see `RunLedger.find_newer`."""
+        return await self._index.find_newer(agents, version)
 
     def _idempotency_key(self, new: NewRun) -> str:
         if new.idempotency_key is None:

@@ -59,6 +59,34 @@ class RunIndex:
         places = await self._places(keys, limit, None)
         return [conversation_id for _, conversation_id in places]
 
+    async def find_newer(self, agents: Collection[str], version: int) -> dict[str, int]:
+        """See `RunLedger.find_newer`."""
+        waiting = [
+            (key, int(needs))
+            for tag, names in zip(self._keys.tags(), await self._newer_names(), strict=True)
+            for name in names
+            for needs, _, agent in [name.partition("!")]
+            if agent in agents and needs.isdecimal() and int(needs) > version
+            for key in (self._keys.ready(tag, name), self._keys.suspects(tag, name))
+        ]
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key, _ in waiting:
+                    pipeline.zrange(key, 0, 0)
+                oldest = await pipeline.execute()
+        return {
+            run_id: needs
+            for (_, needs), run_ids in zip(waiting, oldest, strict=True)
+            for run_id in run_ids
+        }
+
+    async def _newer_names(self) -> list[list[str]]:
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for tag in self._keys.tags():
+                    pipeline.smembers(self._keys.newer(tag))
+                return [sorted(names) for names in await pipeline.execute()]
+
     def _indexes(self, conversation_id: str | None, statuses: Collection[RunStatus]) -> list[str]:
         if conversation_id is not None:
             return [self._keys.runs(conversation_id)]
@@ -99,3 +127,12 @@ class RunIndex:
             except CorruptEntryError as error:
                 log.error("entry.unreadable", run_id=run_id, error=type(error).__name__)
         return runs
+
+
+def ready_names(agents: Collection[str], version: int) -> list[str]:
+    """What the indexes of ready runs are called that a worker of this version looks at.
+
+    The runs of each agent that every worker can execute, then those that need a newer one, up to
+    this version.
+    """
+    return [*agents, *(f"{needs}!{agent}" for needs in range(2, version + 1) for agent in agents)]

@@ -11,7 +11,8 @@ from shared.errors import CorruptEntryError, InvalidIdError, NewerVersionError
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import check_id, partition_of_run
 from shared.ledger.protocol import WakeUp
-from shared.run import RUN_VERSION, Ending, NewRun, Run, RunStatus
+from shared.run import Ending, NewRun, Run, RunStatus
+from shared.version import FORMAT_VERSION
 
 log = structlog.get_logger()
 
@@ -34,27 +35,18 @@ def read_run(run_id: str, answer: Mapping[str, str] | Sequence[str]) -> Run:
         NewerVersionError: A newer version of this project wrote it.
     """
     where = f"The record of run {run_id}"
-    record: Mapping[str, str] = {}
     try:
         record = answer if isinstance(answer, Mapping) else _mapping(answer)
+        _check_version(record, where)
         check_text(*record.values())
         new = decode(NewRun, record["new"], where=where)
         ending = decode(Ending, record["ending"], where=where) if "ending" in record else None
         _check_same(new, run_id, record)
         return _build(new, record, ending)
     except UNREADABLE as error:
-        if _is_newer(record):
-            raise NewerVersionError(
-                f"{where} was written by a newer version; update this process."
-            ) from error
         if isinstance(error, CorruptEntryError):
             raise
         raise CorruptEntryError(f"{where} cannot be read ({type(error).__name__}).") from error
-
-
-def _is_newer(record: Mapping[str, str]) -> bool:
-    version = record.get("version", "")
-    return version.isdecimal() and len(version) < _MAX_DIGITS and int(version) > RUN_VERSION
 
 
 def _check_same(new: NewRun, run_id: str, record: Mapping[str, str]) -> None:
@@ -76,6 +68,20 @@ def check_agent(run_id: str, agent: str) -> None:
         check_id(agent, "agent name")
     except InvalidIdError as error:
         raise CorruptEntryError(f"The record of run {run_id} names no agent.") from error
+
+
+def _check_version(record: Mapping[str, str], where: str) -> None:
+    """Refuse what a newer version wrote, though it may look readable: it may mean something else.
+
+    Raises:
+        NewerVersionError: This process does not know its version.
+    """
+    version = record.get("version", "")
+    if version.isdecimal() and len(version) < _MAX_DIGITS and int(version) > FORMAT_VERSION:
+        raise NewerVersionError(
+            f"{where} has version {version}, this process reads up to {FORMAT_VERSION}; update it.",
+            int(version),
+        )
 
 
 def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run:
@@ -101,6 +107,7 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
         crashes=int(record["crashes"]),
         strikes=int(record.get("strikes", 0)),
         is_suspect=record.get("suspect") == "1",
+        needs_version=int(record.get("needs", new.version)),
         cancel_requested=record.get("cancel") == "1",
         rollback_requested=record.get("rollback") == "1",
         **outcome,

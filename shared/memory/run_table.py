@@ -73,7 +73,9 @@ class RunTable:
     def add(self, new: NewRun) -> Run:
         """Make the record of a new run."""
         fields = {name: getattr(new, name) for name in NewRun.model_fields}
-        run = self._runs[new.id] = Run(**fields, created_at=self._clock())
+        run = self._runs[new.id] = Run(
+            **fields, needs_version=new.version, created_at=self._clock()
+        )
         key = _key_of(new)
         if key is not None:
             self._keys[key] = run.id

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from shared.backend import Backend
 from shared.conversation.protocol import ConversationStore, Writer
-from shared.errors import InvalidCursorError
+from shared.errors import InvalidCursorError, NewerVersionError
 from shared.message import Draft, Message, Role
+from shared.version import FORMAT_VERSION
 from tests.contract.harness import Harness
 from tests.contract.values import conversation_name, imported, message, messages, run_name, texts
 
@@ -218,6 +219,27 @@ class ConversationReadingContract:
         assert await are_there() == [False, False, False]
         with pytest.raises(InvalidCursorError):
             await store.has_message(name, "nonsense")
+
+    async def test_a_message_for_newer_readers_is_never_left_out(
+        self, store: ConversationStore
+    ) -> None:
+        """What would return it raises, and says which version it takes; the rest can be read."""
+        name, newer = conversation_name(), FORMAT_VERSION + 1
+        before = (await store.append(name, [imported("a"), imported("b")]))[-1]
+        await store.append(name, [imported("c").model_copy(update={"version": newer})])
+        last = (await store.append(name, [imported("d")]))[0]
+
+        for limit in (None, 2):
+            with pytest.raises(NewerVersionError) as caught:
+                await store.list_messages(name, limit=limit)
+            assert caught.value.version == newer
+        with pytest.raises(NewerVersionError):
+            await store.claim(name, Writer(run_name(), 1), limit=10)
+        assert texts(await store.list_messages(name, before=before)) == ["a"]
+        assert texts(await store.list_messages(name, after=before, limit=0)) == []
+        assert texts(await store.list_messages(name, limit=1)) == ["d"]
+        assert texts((await store.claim(name, Writer(run_name(), 2), limit=1)).earlier) == ["d"]
+        assert await store.list_messages(name, after=last) == []
 
     async def test_a_watcher_hears_of_every_kind_of_change(
         self, store: ConversationStore, elsewhere: Backend

@@ -4,6 +4,7 @@ from tests.contract.ledger import LeaseContract, SubmitContract
 from tests.contract.ledger_line import CancelContract, InterruptContract, WaitingContract
 from tests.contract.ledger_reading import EventContract, ListingContract
 from tests.contract.ledger_recovery import RecoveryContract
+from tests.contract.ledger_versions import VersionContract
 
 
 class TestSubmit(SubmitContract):
@@ -36,3 +37,7 @@ class TestEvents(EventContract):
 
 class TestRecovery(RecoveryContract):
     """See `RecoveryContract`."""
+
+
+class TestVersions(VersionContract):
+    """See `VersionContract`."""

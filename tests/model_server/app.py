@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -95,7 +95,7 @@ class ChatCompletions:
                 response = await self._respond(Request(scope, receive))
             except ModelError as failure:
                 response = self._refuse(failure)
-            except ClientGoneError:
+            except (ClientGoneError, ClientDisconnect):
                 return
             await response(scope, receive, send)
 

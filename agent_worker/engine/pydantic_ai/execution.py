@@ -61,6 +61,7 @@ class Execution:
         self._guard = RunGuard(
             request.run,
             request.limits,
+            request.cut_off,
             before_model_call=self._settle_request,
             before_tool=request.confirm,
             show=(lambda text: relay.push(TextDelta(text))) if request.stream_text else None,

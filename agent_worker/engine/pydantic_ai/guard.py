@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
@@ -27,7 +28,7 @@ from pydantic_ai.output import OutputContext
 from pydantic_ai.tools import RunContext, ToolDefinition, ToolDenied
 
 from agent_worker.context import RunInfo, ToolContext, idempotency_key, in_tool
-from agent_worker.engine.protocol import EngineLimits
+from agent_worker.engine.protocol import CutOff, EngineLimits
 from agent_worker.engine.pydantic_ai.bounding import bounded, cut
 from agent_worker.engine.pydantic_ai.history import RecordedResult
 from agent_worker.engine.pydantic_ai.patience import PatientModel, Show
@@ -66,6 +67,7 @@ class RunGuard(AbstractCapability[Any]):
         self,
         run: RunInfo,
         limits: EngineLimits,
+        cut_off: CutOff,
         *,
         before_model_call: Callable[[], Awaitable[None]],
         before_tool: Callable[[], Awaitable[None]],
@@ -75,6 +77,7 @@ class RunGuard(AbstractCapability[Any]):
         self.round = Round(position=0)
         self._run = run
         self._limits = limits
+        self._cut_off = cut_off
         self._before_model_call = before_model_call
         self._before_tool = before_tool
         self._show = show
@@ -163,11 +166,27 @@ class RunGuard(AbstractCapability[Any]):
     async def _execute(
         self, ctx: RunContext[Any], call: ToolCallPart, args: Arguments, handler: Execute
     ) -> Any:
-        limit_s = self._limits.tool_timeout_s
-        scope = asyncio.timeout(limit_s)
+        scope = asyncio.timeout(self._limits.tool_timeout_s)
+        try:
+            return await self._execute_within(scope, ctx, call, partial(handler, args))
+        except Exception:
+            if self._cut_off.is_given and scope.expired():
+                # Nothing that may be told to the model: the run goes on elsewhere. Those beside
+                # it that have ended are still to be told, so this waits until the run is closed.
+                await asyncio.get_running_loop().create_future()
+            raise
+
+    async def _execute_within(
+        self,
+        scope: asyncio.Timeout,
+        ctx: RunContext[Any],
+        call: ToolCallPart,
+        handler: Callable[[], Awaitable[Any]],
+    ) -> Any:
         try:
             async with scope:
-                return await handler(args)
+                with self._cut_off.ends(scope):
+                    return await handler()
         except (*_CONTROL_FLOW, GeneratorExit) as error:
             _shorten(error, self._limits.max_result_bytes)
             raise
@@ -179,6 +198,7 @@ class RunGuard(AbstractCapability[Any]):
         except BaseException as error:  # SystemExit too, or one tool could end the process
             if scope.expired() and isinstance(error, TimeoutError):
                 name = call.tool_name
+                limit_s = self._limits.tool_timeout_s
                 raise ToolFailed(f"The tool {name!r} did not end within {limit_s:g} s.") from error
             if _is_out_of_retries(error, ctx):
                 raise

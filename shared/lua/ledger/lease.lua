@@ -2,12 +2,12 @@
 --
 -- KEYS[1]  {tag}:run:<id>
 -- ARGV     1 tag, 2 run id, 3 worker id, 4 event_ttl_ms, 5 '1' if it may be a suspect,
---          6... agents that the worker serves
--- Answer   {'leased', record} | {'taken'} | {'unserved', agent} | {'suspect'} | {'unknown'}
+--          6 version of the worker, 7... agents that the worker serves
+-- Answer   {'leased', record} | {'taken'} | {'unserved', agent} | {'newer'} | {'suspect'} | {'unknown'}
 
 local tag, id, worker = ARGV[1], ARGV[2], ARGV[3]
 local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent', 'started',
-  'suspect')
+  'suspect', 'needs', 'version')
 if not run[1] then
   return {'unknown'}
 end
@@ -21,21 +21,25 @@ if run[1] ~= 'queued' or redis.call('HGET', conversation, 'active') ~= id then
 end
 local now = now_ms()
 local is_served = false
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   is_served = is_served or ARGV[i] == run[4]
 end
 if not is_served then
-  for i = 6, #ARGV do
+  for i = 7, #ARGV do
     -- There it can only be if its record was tampered with since; it would be found there for ever.
     redis.call('ZREM', ready_key(tag, ARGV[i], '0'), id)
   end
   make_ready(tag, id, now)
   return {'unserved', run[4]}
 end
+if math.max(needed_version(run[7]), needed_version(run[8])) > tonumber(ARGV[6]) then
+  make_ready(tag, id, now)
+  return {'newer'}
+end
 if run[6] == '1' and ARGV[5] ~= '1' then
   return {'suspect'}
 end
-redis.call('ZREM', ready_key(tag, run[4], run[6]), id)
+redis.call('ZREM', ready_key(tag, run[4], run[6], run[7]), id)
 -- Greater than the last one, and at least the time in microseconds: so a server that has lost its
 -- latest writes (a power cut, a failover) does not give a token away for the second time.
 local time = redis.call('TIME')

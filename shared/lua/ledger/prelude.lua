@@ -12,6 +12,7 @@
 --   rollback      '1' once asked to be removed      crashes    leases lost by a worker's death
 --   ending        outcome, JSON                     strikes    crashes since its last progress
 --   repeated      '1' once submitted again          suspect    '1' while one more would fail it
+--   version       which one a reader has to know    needs      which one a worker has to know
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -46,22 +47,33 @@ local function set_status(tag, id, to, event_ttl_ms)
   redis.call('PUBLISH', tag .. ':notify:run:' .. id, to)
 end
 
--- Where a ready run is: suspects are kept apart, since a worker takes them one at a time.
-local function ready_key(tag, agent, suspect)
-  return tag .. (suspect == '1' and ':suspects:' or ':ready:') .. agent
+-- Which version of workers a run needs, by what its record says.
+local function needed_version(needs)
+  return tonumber(needs or 1) or 1
+end
+
+-- Where a ready run is: suspects are kept apart, since a worker takes them one at a time, and so are
+-- runs that need a newer version, where older workers do not look. No agent's name has a '!'.
+local function ready_key(tag, agent, suspect, needs)
+  local version = needed_version(needs)
+  return tag .. (suspect == '1' and ':suspects:' or ':ready:')
+    .. (version > 1 and string.format('%d!', version) or '') .. agent
 end
 
 -- Let any worker that serves the agent take the run. It is overdue, so that sweeps take it without
 -- having been rung, from `due` on.
 local function make_ready(tag, id, due)
-  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'suspect')
-  redis.call('ZADD', ready_key(tag, run[1], run[2]), due, id)
+  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'suspect', 'needs')
+  redis.call('ZADD', ready_key(tag, run[1], run[2], run[3]), due, id)
+  if needed_version(run[3]) > 1 then
+    redis.call('SADD', tag .. ':newer', string.format('%d!', needed_version(run[3])) .. run[1])
+  end
 end
 
--- Take a run that never started out of wherever it waits.
+-- Take a run that never started, and so is no suspect, out of wherever it waits.
 local function take_from_line(tag, id)
-  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'history')
-  redis.call('ZREM', tag .. ':ready:' .. run[1], id)
+  local run = redis.call('HMGET', run_key(tag, id), 'agent', 'history', 'needs')
+  redis.call('ZREM', ready_key(tag, run[1], false, run[3]), id)
   redis.call('LREM', tag .. ':interrupting:' .. run[2], 0, id)
   redis.call('LREM', tag .. ':waiting:' .. run[2], 0, id)
 end

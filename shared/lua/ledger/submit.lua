@@ -5,7 +5,8 @@
 -- KEYS[3]  {tag}:idempotency:<hash>:<scope>, or KEYS[1] again when there is no key
 -- ARGV     1 tag, 2 prefix, 3 run id, 4 history, 5 conversation id or '', 6 agent, 7 priority,
 --          8 what was submitted (JSON), 9 digest of agent and input, 10 policy,
---          11 idempotency_ttl_ms or 0, 12 event_ttl_ms, 13 run_ttl_ms, 14 pickup_ms
+--          11 idempotency_ttl_ms or 0, 12 event_ttl_ms, 13 run_ttl_ms, 14 pickup_ms,
+--          15 version that readers and workers have to know
 -- Answer   {'busy', active run id}
 --          {'conflict', run id}          the key was used for another agent or input
 --          {'new' | 'existing', run id, 1 if ready, interrupted run id or '', record}
@@ -53,7 +54,7 @@ end
 
 redis.call('HSET', KEYS[1], 'new', ARGV[8], 'agent', ARGV[6], 'history', history,
   'conversation', ARGV[5], 'priority', ARGV[7], 'digest', ARGV[9], 'created', now,
-  'attempts', 0, 'crashes', 0)
+  'attempts', 0, 'crashes', 0, 'version', ARGV[15], 'needs', ARGV[15])
 set_status(tag, id, 'queued', ttls.event_ms)
 redis.call('ZADD', tag .. ':runs:' .. history, now, id)
 if ARGV[5] ~= '' then

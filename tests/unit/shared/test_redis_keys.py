@@ -35,6 +35,7 @@ ids = (
 run_ids = st.integers(0, 15).map(new_run_id)
 histories = ids | run_ids.map(lambda run_id: history_id(run_id, None))
 partitions = st.integers(0, 15)
+agents_of_versions = ids | st.tuples(st.integers(2, 99), ids).map(lambda it: f"{it[0]}!{it[1]}")
 
 
 @st.composite
@@ -77,8 +78,15 @@ _KINDS: dict[str, tuple[tuple[st.SearchStrategy[Any], ...], Any]] = {
         lambda keys, partition, status: keys.status(keys.tag(partition), status),
     ),
     "conversations": ((partitions,), lambda keys, number: keys.conversations(keys.tag(number))),
-    "ready": ((partitions, ids), _at("ready")),
-    "suspects": ((partitions, ids), _at("suspects")),
+    "ready": (
+        (partitions, agents_of_versions),
+        lambda keys, partition, name: keys.ready(keys.tag(partition), name),
+    ),
+    "suspects": (
+        (partitions, agents_of_versions),
+        lambda keys, partition, name: keys.suspects(keys.tag(partition), name),
+    ),
+    "newer": ((partitions,), lambda keys, number: keys.newer(keys.tag(number))),
     "leases": ((partitions, ids), _at("leases")),
     "holders": ((partitions,), _alone("holders")),
     "cancelling": ((partitions,), _alone("cancelling")),

@@ -24,6 +24,7 @@ from shared.message import Message
 from shared.notification.memory import MemoryNotifications
 from shared.run import Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 from shared.settings import Settings
+from shared.version import FORMAT_VERSION
 from tests.unit.worker.scripted import ScriptedEngine
 from tests.waiting import eventually
 
@@ -114,8 +115,16 @@ class FaultyLedger(MemoryRunLedger):
         *,
         agents: Collection[str],
         takes_suspect: bool = True,
+        version: int = FORMAT_VERSION,
     ) -> Lease | None:
-        work = partial(super().lease, run_id, worker_id, agents=agents, takes_suspect=takes_suspect)
+        work = partial(
+            super().lease,
+            run_id,
+            worker_id,
+            agents=agents,
+            takes_suspect=takes_suspect,
+            version=version,
+        )
         return await self._faults.around("lease", work)
 
     async def finish(
@@ -124,8 +133,15 @@ class FaultyLedger(MemoryRunLedger):
         work = partial(super().finish, lease, ending, is_rolled_back=is_rolled_back)
         return await self._faults.around("finish", work)
 
-    async def sweep(self, worker_id: str, *, agents: Collection[str], limit: int) -> Sweep:
-        work = partial(super().sweep, worker_id, agents=agents, limit=limit)
+    async def sweep(
+        self,
+        worker_id: str,
+        *,
+        agents: Collection[str],
+        limit: int,
+        version: int = FORMAT_VERSION,
+    ) -> Sweep:
+        work = partial(super().sweep, worker_id, agents=agents, limit=limit, version=version)
         return await self._faults.around("sweep", work)
 
     async def beat(self, worker: WorkerInfo) -> None:

@@ -292,7 +292,7 @@ def test_ping_finds_a_worker_anywhere_here_or_by_id(served: Served, backend: Bac
     assert invoke("ping", "--here", backend=backend).exit_code == ExitCode.FAILED
     announce(backend, "w-here", socket.gethostname())
     here = invoke("ping", "--here", backend=backend)
-    assert here.stdout == "w-here is alive, with 3 of 10 runs\n"
+    assert here.stdout == "w-here is alive, with 3 of 10 runs (release 1, format 1)\n"
     assert invoke("ping", "--worker", "w-there", backend=backend).exit_code == ExitCode.OK
     assert invoke("ping", "--worker", "w-gone", backend=backend).exit_code == ExitCode.FAILED
     body = json.loads(invoke("ping", "--worker", "w-here", "--json", backend=backend).stdout)

@@ -7,7 +7,7 @@ import structlog
 
 from shared.run import RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
-from tests.unit.worker.stage import Bell, Pause, Stage
+from tests.unit.worker.stage import Bell, Pause, Stage, idle
 from tests.waiting import eventually
 
 HELLO = (says("hi"),)
@@ -64,6 +64,21 @@ async def test_a_run_leased_while_the_worker_stops_is_handed_over(stage: Stage) 
     await shutdown
     run = await stage.ledger.get(run_id)
     assert (run.status, run.crashes) == (RunStatus.QUEUED, 0)
+
+
+async def test_no_tool_starts_behind_a_stop(stage: Stage) -> None:
+    """The model answers when its run has just been stopped: the answer is kept, and that is all."""
+    pause = Pause(1)
+    engine = ScriptedEngine([calls("search"), says("done")], before_step=pause)
+    worker = stage.worker(engine)
+    run_id = await stage.submit("room")
+    await worker.wake(run_id)
+    await pause.reached.wait()
+    pause.released.set()
+    worker.hurry()
+    await idle(worker)
+    assert len(await stage.history(run_id)) == 2
+    assert engine.executed == []
 
 
 async def test_a_worker_that_stopped_is_gone_from_the_list(stage: Stage) -> None:

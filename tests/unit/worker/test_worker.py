@@ -1,13 +1,16 @@
 """What a worker process checks before it starts, and what its Celery app can be told to do."""
 
+import logging
 from typing import Any
 
 import pytest
+from celery.worker import state as celery_state
 from kombu import compression
+from kombu.transport.virtual import base as virtual
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
-from agent_worker.worker import Worker
+from agent_worker.worker import Worker, _is_news
 from shared.celery_app import WAKE_TASK
 from shared.errors import ConfigurationError
 from shared.identifier import check_id
@@ -35,6 +38,21 @@ def test_a_worker_consumes_what_clients_ring() -> None:
     assert queues_of([CLERK, slow], Settings()) == ["agents"]
     per_agent = Settings(queue_per_agent=True, key_prefix="team")
     assert queues_of([CLERK, slow], per_agent) == ["team.clerk", "team.slow"]
+
+
+def test_rings_that_are_put_back_while_a_worker_leaves_are_no_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kombu warns of each, at any time; then, it is what shall happen."""
+    warning = logging.LogRecord(
+        "kombu", logging.WARNING, __file__, 1, virtual.W_NO_CONSUMERS, ("agents",), None
+    )
+    other = logging.LogRecord("kombu", logging.WARNING, __file__, 1, "Something else", (), None)
+    monkeypatch.setattr(celery_state, "should_stop", None)
+    assert _is_news(warning)
+    monkeypatch.setattr(celery_state, "should_stop", 0)
+    assert not _is_news(warning)
+    assert _is_news(other)
 
 
 def test_worker_ids_are_ids_and_differ() -> None:

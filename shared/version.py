@@ -1,0 +1,20 @@
+"""Versions of what is stored and queued: one number for all of it.
+
+Everything stored says which version a reader has to know. That number grows only when an older
+reader would misunderstand, so it is no release's number. Added fields leave it alone, since readers
+pass over what they do not know. A new meaning, a renamed field, and a new value of an enum or new
+type of a part, which older readers cannot know, take the next number.
+
+A release first learns to read a version and a later one begins to write it. So for one release
+after another, nobody meets what it cannot read, whoever is updated first. Where somebody does (a
+release was left out, or taken back), it says so, and leaves it to those who can.
+"""
+
+from typing import Final
+
+FORMAT_VERSION: Final[int] = 1
+"""The newest version that this release reads and executes."""
+MESSAGE_VERSION: Final[int] = 1
+"""The version of the messages that this release writes."""
+RUN_VERSION: Final[int] = 1
+"""The version of the runs that this release submits."""

@@ -164,6 +164,9 @@ class MemoryRunLedger:
         if run is None:
             return None
         if run.id in self._leased.get(worker_id, ()):
+            # What this worker sent under the former token, and gave up, must not come in now.
+            run = run.model_copy(update={"fencing_token": next(self._tokens)})
+            self._runs.replace(run)
             return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
         if run.id not in self._ready:
             return None

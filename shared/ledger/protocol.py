@@ -202,7 +202,8 @@ class RunLedger(Protocol):
 
         Raises:
             StoreUnavailableError: No answer. Leasing again is safe: the worker that holds a lease
-                gets the same one again.
+                gets it again, as the same attempt, under a greater token. So whatever it sent
+                under the former one and gave up is refused, should it arrive late.
         """
         ...
 

@@ -21,7 +21,7 @@ async def drain(world: World) -> None:
     for call in world.late:
         await world.arrive(call)
         await world.check()
-    await world.pass_time(world.stage.settings.lease_s * 1.1)
+    await _wait(world, survivor)
     await _work_off(world, survivor)
     while active := list(world.reference.active.values()):
         assert active[0].new.agent == NOBODYS, f"nobody got to {active[0]}"
@@ -34,7 +34,6 @@ async def drain(world: World) -> None:
 async def _work_off(world: World, survivor: Node) -> None:
     live = sum(run.is_live for run in world.reference.runs.values())
     for _ in range(2 * live + 2):
-        await survivor.beat()
         await survivor.sweep()
         await world.check()
         for _ in range(MAX_CALLS * (live + 1)):
@@ -42,9 +41,16 @@ async def _work_off(world: World, survivor: Node) -> None:
                 break
             await survivor.let(survivor.waiting[0], ANSWER)
             await world.check()
-        await world.pass_time(world.stage.settings.pickup_s * 1.1)
+        await _wait(world, survivor)
         if all(run.new.agent == NOBODYS for run in world.reference.active.values()):
             break
+
+
+async def _wait(world: World, survivor: Node) -> None:
+    """More than a lease."""
+    for _ in range(3):
+        await world.pass_time(38_000)
+        await survivor.beat()
 
 
 async def check_nothing_is_left(world: World) -> None:

@@ -23,8 +23,8 @@ from tests.contract.machine.world import EVERYBODYS, NOBODYS, NODES, ONE_WORKERS
 CONVERSATIONS: Final = ("room-0", "room-0", "room-1", None)
 AGENTS: Final = (*(EVERYBODYS,) * 6, ONE_WORKERS, NOBODYS)
 KEYS: Final = (None, None, None, "key-0", "key-1")
-SECONDS: Final = (130, 430, 1100)
-"""No sum of these is the length of a lease, or the time after which a run is overdue."""
+SPANS: Final = ((13_000,), (43_000,), (38_000,) * 3)
+"""Seconds between beats. No sum of these comes near a lease, half of one, or when a run is overdue."""
 
 HAPPENS: Final = "happens"
 FATES: Final = (*(HAPPENS,) * 9, "answer lost", "call lost", "call late")
@@ -194,13 +194,16 @@ class StoreMachine(RuleBasedStateMachine):
     # What happens to workers.
 
     @precondition(lambda self: self.world.reference.active)
-    @rule(seconds=st.sampled_from(SECONDS), beating=st.sets(places), place=places, moves=moves)
-    def pass_time(self, seconds: int, beating: set[int], place: int, moves: Moves) -> None:
+    @rule(span=st.sampled_from(SPANS), beating=st.sets(places), place=places, moves=moves)
+    def pass_time(
+        self, span: Sequence[int], beating: set[int], place: int, moves: Moves
+    ) -> None:
         """Some workers beat meanwhile; the others are frozen or cut off. Then one sweeps."""
         self.note("pass time", f"{len(beating)} workers beat")
-        self.do(self.world.pass_time(seconds))
-        for other in sorted(beating):
-            self.do(self.world.nodes[other].beat())
+        for seconds in span:
+            self.do(self.world.pass_time(seconds))
+            for other in sorted(beating):
+                self.do(self.world.nodes[other].beat())
         self.do(self.world.nodes[place].sweep())
         self.let_happen(self.world.nodes[place], moves)
 

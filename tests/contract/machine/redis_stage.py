@@ -68,7 +68,12 @@ class RedisStage:
     """
 
     def __init__(self, url: str, settings: dict[str, Any]) -> None:
-        self.settings = Settings(**settings, redis_url=SecretStr(url), key_prefix="machine")
+        self.settings = Settings(
+            **settings,
+            redis_url=SecretStr(url),
+            redis_timeout_s=60.0,  # what is lost is for the machine to say, not for a busy computer
+            key_prefix="machine",
+        )
         self._backend = build_redis_backend(self.settings)
         self._client: Redis = Redis.from_url(url, decode_responses=True)
         self._age = self._client.register_script(_AGE)

@@ -185,6 +185,12 @@ class ReferenceLedger:
         return result, self._stop(run, rollback=False)
 
     def beat(self, worker: WorkerInfo) -> None:
+        newest = max(self.beats.values(), default=self.now)
+        if self.now - newest > self.settings.lease_s / 2:
+            # An outage, for those that lived when it began.
+            for name, beat in self.beats.items():
+                if newest - beat < self.settings.lease_s:
+                    self.beats[name] = self.now
         self.beats[worker.id] = self.now
 
     def retire(self, worker_id: str) -> None:
@@ -202,6 +208,7 @@ class ReferenceLedger:
             run.strikes += 1
             run.is_suspect = run.strikes == self.settings.max_crashes - 1 and not run.cancel
             self._release(run)
+            run.due = min(run.due, self.now + self.settings.sweep_s)
         ready = [
             run
             for run in self.runs.values()

@@ -17,13 +17,14 @@ from shared.settings import Settings
 from tests.contract.machine.snapshot import Snapshot
 
 SETTINGS: Final[dict[str, Any]] = {
-    "lease_s": 1000.0,
-    "heartbeat_s": 100.0,
-    "pickup_s": 500.0,
+    "lease_s": 100_000.0,
+    "pickup_s": 50_000.0,
+    "heartbeat_s": 10_000.0,
+    "sweep_s": 5_000.0,
     "max_crashes": 2,
-    "event_ttl_s": 1e6,
-    "run_ttl_s": 1e6,
-    "idempotency_ttl_s": 1e6,
+    "event_ttl_s": 1e9,
+    "run_ttl_s": 1e9,
+    "idempotency_ttl_s": 1e9,
 }
 
 

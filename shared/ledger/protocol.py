@@ -285,7 +285,8 @@ class RunLedger(Protocol):
         """Announce that a worker lives and what it serves. Leases last `lease_s` from here.
 
         The first beat after half of `lease_s` without any is taken as the end of an outage: leases
-        of the others last as long from there, so that whoever comes back first leaves them theirs.
+        of the others that lived until then last as long from there, so that whoever comes back
+        first leaves them theirs.
         """
         ...
 

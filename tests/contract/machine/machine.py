@@ -24,7 +24,7 @@ CONVERSATIONS: Final = ("room-0", "room-0", "room-1", None)
 AGENTS: Final = (*(EVERYBODYS,) * 6, ONE_WORKERS, NOBODYS)
 KEYS: Final = (None, None, None, "key-0", "key-1")
 SPANS: Final = ((13_000,), (43_000,), (38_000,) * 3)
-"""Seconds between beats. No sum of these comes near a lease, half of one, or when a run is overdue."""
+"""Seconds between beats. No sum of them comes near what anything waits for."""
 
 HAPPENS: Final = "happens"
 FATES: Final = (*(HAPPENS,) * 9, "answer lost", "call lost", "call late")
@@ -195,9 +195,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.reference.active)
     @rule(span=st.sampled_from(SPANS), beating=st.sets(places), place=places, moves=moves)
-    def pass_time(
-        self, span: Sequence[int], beating: set[int], place: int, moves: Moves
-    ) -> None:
+    def pass_time(self, span: Sequence[int], beating: set[int], place: int, moves: Moves) -> None:
         """Some workers beat meanwhile; the others are frozen or cut off. Then one sweeps."""
         self.note("pass time", f"{len(beating)} workers beat")
         for seconds in span:

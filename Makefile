@@ -5,7 +5,7 @@
 #   ARGS="-k lease"     further arguments for pytest (make test) or the harness (make chaos)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test chaos check lint fmt docs-check clean
+.PHONY: help setup run up down test model-check chaos check lint fmt docs-check clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,11 @@ test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them)
 
 chaos: $(STAMP) ## Harm a whole system for a minute and verify what is left (ARGS="--seed 2 --broker rabbitmq")
 	@$(PY) -m benchmarks.chaos --runs 100 --workers 3 --minutes 0.8 $(ARGS)
+
+# 50 steps each, over the stores in memory and in Redis; a quarter of an hour.
+model-check: export AGENTS_TEST_EXAMPLES ?= 2000
+model-check: $(STAMP) ## Try whole workers in 2,000 random orders of steps (AGENTS_TEST_EXAMPLES=300 for fewer)
+	@$(PY) -m pytest tests/contract/test_state_machine.py -s $(ARGS)
 
 check: lint ## Everything that needs no running: format, lint, types, import rules
 	@$(BIN)/mypy

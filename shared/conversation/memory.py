@@ -45,6 +45,7 @@ class _Log:
 
     entries: list[_Entry] = field(default_factory=list)
     fencing_token: int = 0
+    retracted_token: int = 0
     writer: str | None = None
     next_position: int = 0
 
@@ -121,6 +122,11 @@ class MemoryConversationStore:
             known: list[str] = []
         else:
             log.admit(writer)
+            if writer.fencing_token == log.retracted_token:
+                raise FencedError(
+                    f"Run {writer.run_id} was retracted under token {writer.fencing_token}; only "
+                    "who leases it again may write."
+                )
             known = _known_cursors(log, messages, writer)
         # Encoded before anything is stored: one message that cannot be stored must not leave the
         # others behind.
@@ -168,6 +174,7 @@ class MemoryConversationStore:
         own = log.entries_of(writer.run_id)
         log.entries = [entry for entry in log.entries if entry.run_id != writer.run_id]
         log.next_position = 0
+        log.retracted_token = writer.fencing_token
         if own:
             self._notifications.publish(self.topic(conversation_id), "retracted")
         return len(own)

@@ -92,7 +92,8 @@ class ConversationStore(Protocol):
         are appended as they are, whoever holds the conversation.
 
         Raises:
-            FencedError: The writer's token is not the newest one. Nothing was stored.
+            FencedError: The writer's token is not the newest one, or was used up by `retract`.
+                Nothing was stored.
             PositionGapError: The messages do not continue the run. Nothing was stored.
             UnstorableError: One of them could not be read again. Nothing was stored.
             StoreUnavailableError: No answer. The write may have happened; with a writer,
@@ -135,7 +136,9 @@ class ConversationStore(Protocol):
     async def retract(self, conversation_id: str, writer: Writer) -> int:
         """Remove everything that the writer's run wrote; return how many messages that were.
 
-        The run's positions start again at 0. Repeating it is harmless.
+        The writer's token is used up: an append with it is refused from here on, so that one that
+        was given up and arrives late does not bring messages back. Under a greater token the run's
+        positions start again at 0. Repeating it is harmless.
 
         Raises:
             FencedError: The writer's token is not the newest one.

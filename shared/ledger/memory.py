@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import Final
 
@@ -43,8 +43,11 @@ _INTERRUPTING: Final = frozenset({BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
 
 @dataclass(frozen=True, slots=True)
 class _Beat:
+    """A worker's last heartbeat; after an outage its lease lasts from a later time."""
+
     worker: WorkerInfo
     at: datetime
+    lasts_from: datetime
 
 
 class MemoryRunLedger:
@@ -73,8 +76,6 @@ class MemoryRunLedger:
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
         self._beats: dict[str, _Beat] = {}
-        self._resumed_at = datetime.min.replace(tzinfo=UTC)
-        """When somebody beat for the first time after an outage."""
         self._events = EventLog(settings.event_ttl_s, clock)
         self._strikes_of_suspect = settings.max_crashes - 1
 
@@ -166,6 +167,9 @@ class MemoryRunLedger:
         if run is None:
             return None
         if run.id in self._leased.get(worker_id, ()):
+            # What this worker sent under the former token, and gave up, must not come in now.
+            run = run.model_copy(update={"fencing_token": next(self._tokens)})
+            self._runs.replace(run)
             return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
         if run.id not in self._ready:
             return None
@@ -251,9 +255,14 @@ class MemoryRunLedger:
 
     async def beat(self, worker: WorkerInfo) -> None:
         now = self._clock()
-        if self._beats and now - max(each.at for each in self._beats.values()) > self._lease / 2:
-            self._resumed_at = now
-        self._beats[worker.id] = _Beat(worker, now)
+        newest = max((beat.lasts_from for beat in self._beats.values()), default=now)
+        is_back = now - newest > self._lease / 2
+        self._beats = {
+            name: replace(beat, lasts_from=now) if is_back else beat
+            for name, beat in self._beats.items()
+            if newest - beat.lasts_from < self._lease
+        }
+        self._beats[worker.id] = _Beat(worker, now, now)
 
     async def retire(self, worker_id: str) -> None:
         self._beats.pop(worker_id, None)
@@ -283,7 +292,6 @@ class MemoryRunLedger:
     ) -> Sweep:
         self._forget_expired()
         reclaimed = [self._reclaim(run) for run in list(self._lost_runs())]
-        self._beats = {name: beat for name, beat in self._beats.items() if self._is_live(beat)}
         now = self._clock()
         overdue = [
             self._runs[run_id]
@@ -410,7 +418,7 @@ class MemoryRunLedger:
         """Runs of workers that stopped beating."""
         for worker_id, held in self._leased.items():
             beat = self._beats.get(worker_id)
-            if beat is not None and self._is_live(beat):
+            if beat is not None and self._is_recent(beat.lasts_from):
                 continue
             yield from (
                 self._runs[run] for run, since in held.items() if not self._is_recent(since)
@@ -418,9 +426,6 @@ class MemoryRunLedger:
 
     def _is_recent(self, when: datetime) -> bool:
         return self._clock() - when < self._lease
-
-    def _is_live(self, beat: _Beat) -> bool:
-        return self._is_recent(max(beat.at, self._resumed_at))
 
     def _is_held(self, lease: Lease, run: Run) -> bool:
         return run.status is RunStatus.RUNNING and _is_of(lease, run)

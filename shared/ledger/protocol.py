@@ -208,7 +208,8 @@ class RunLedger(Protocol):
 
         Raises:
             StoreUnavailableError: No answer. Leasing again is safe: the worker that holds a lease
-                gets the same one again.
+                gets it again, as the same attempt, under a greater token. So whatever it sent
+                under the former one and gave up is refused, should it arrive late.
         """
         ...
 
@@ -293,7 +294,8 @@ class RunLedger(Protocol):
         """Announce that a worker lives and what it serves. Leases last `lease_s` from here.
 
         The first beat after half of `lease_s` without any is taken as the end of an outage: leases
-        of the others last as long from there, so that whoever comes back first leaves them theirs.
+        of the others that lived until then last as long from there, so that whoever comes back
+        first leaves them theirs.
         """
         ...
 

@@ -10,6 +10,11 @@ for _suite in (
     "ledger_line",
     "ledger_reading",
     "ledger_recovery",
+    "machine.drain",
+    "machine.invariants",
+    "machine.node",
+    "machine.observed",
+    "machine.reference_ledger",
     "notification",
 ):
     pytest.register_assert_rewrite(f"tests.contract.{_suite}")

@@ -341,17 +341,31 @@ class ConversationRemovalContract:
         assert {entry.run_id for entry in await store.list_messages(name)} == {first}
 
     async def test_after_retract_positions_start_again(self, store: ConversationStore) -> None:
-        """The run may write again from position 0, also when somebody claims it anew."""
+        """Whoever claims the run anew may write again from position 0."""
         name, run_id = conversation_name(), run_name()
         await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
         await store.retract(name, Writer(run_id, 1))
-        await store.append(name, messages(run_id, [0, 1, 2]), writer=Writer(run_id, 1))
-        assert await store.retract(name, Writer(run_id, 1)) == 3
         claim = await store.claim(name, Writer(run_id, 2), limit=5)
         assert claim.own == ()
         assert claim.earlier == ()
         await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 2))
         assert len(await store.list_messages(name)) == 1
+
+    async def test_a_late_append_does_not_bring_a_retracted_run_back(
+        self, store: ConversationStore
+    ) -> None:
+        """A worker gave an append up before it retracted; the append arrives all the same."""
+        name, first, second = conversation_name(), run_name(), run_name()
+        await store.append(name, messages(first, [0]), writer=Writer(first, 1))
+        await store.append(name, messages(second, [0]), writer=Writer(second, 2))
+        await store.retract(name, Writer(second, 2))
+        for _ in range(2):
+            with pytest.raises(FencedError):
+                await store.append(name, messages(second, [0, 1]), writer=Writer(second, 2))
+            # Neither repeating the retract nor claiming again makes the token good.
+            assert await store.retract(name, Writer(second, 2)) == 0
+            await store.claim(name, Writer(second, 2), limit=5)
+        assert texts(await store.list_messages(name)) == [f"{first}.0"]
 
     async def test_a_cursor_outlives_its_message(self, store: ConversationStore) -> None:
         """A watcher whose last message was retracted goes on from its cursor."""

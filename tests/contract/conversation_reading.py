@@ -213,7 +213,7 @@ class ConversationReadingContract:
         assert not await store.has_message(conversation_name(), cursors[0])
         await store.retract(name, Writer(second, 2))
         assert await are_there() == [True, False, False]
-        await store.append(name, messages(second, [0]), writer=Writer(second, 2))
+        await store.append(name, messages(second, [0]), writer=Writer(second, 3))
         assert await are_there() == [True, False, False], "a new message has a new cursor"
         await store.clear(name)
         assert await are_there() == [False, False, False]

@@ -89,6 +89,17 @@ class SubmitContract:
         assert len({answer.run.id for answer in answers}) == 1
         assert len(await ledger.list_runs(limit=100)) == 1
 
+    @pytest.mark.parametrize("is_alone", [True, False])
+    async def test_a_known_key_says_whether_its_run_is_ready(
+        self, ledger: RunLedger, is_alone: bool
+    ) -> None:
+        """A client whose answer was lost has rung nobody yet, and so has to know."""
+        name = None if is_alone else conversation_name()
+        first = await ledger.submit(new_run(name, idempotency_key="k"))
+        assert (await ledger.submit(new_run(name, idempotency_key="k"))).is_ready
+        await take(ledger, first.run.id)
+        assert not (await ledger.submit(new_run(name, idempotency_key="k"))).is_ready
+
     async def test_a_known_key_answers_with_the_run_as_it_is_now(self, ledger: RunLedger) -> None:
         """Also when the run has ended, and whatever policy the repetition names."""
         name = conversation_name()
@@ -220,11 +231,28 @@ class LeaseContract:
         [won] = [lease for lease in leases if lease is not None]
         assert (await ledger.get(run.id)).worker_id == won.worker_id
 
-    async def test_the_holder_gets_the_same_lease_again(self, ledger: RunLedger) -> None:
+    async def test_the_holder_gets_its_lease_again(self, ledger: RunLedger) -> None:
         """A worker whose answer was lost asks again; that is no second attempt."""
         lease = await lease_new(ledger)
-        assert await ledger.lease(lease.run.id, "worker-1", agents=[AGENT]) == lease
+        again = await ledger.lease(lease.run.id, "worker-1", agents=[AGENT])
+        assert again is not None
+        token = again.fencing_token
+        assert again.run == lease.run.model_copy(update={"fencing_token": token})
+        assert await ledger.get(lease.run.id) == again.run
         assert await ledger.lease(lease.run.id, "worker-2", agents=[AGENT]) is None
+
+    async def test_what_was_sent_under_the_former_lease_comes_too_late(
+        self, ledger: RunLedger
+    ) -> None:
+        """A worker gave its run up and took it again; what it had sent before arrives now."""
+        former = await lease_new(ledger)
+        lease = await take(ledger, former.run.id)
+        assert lease.fencing_token > former.fencing_token
+        for late in (ledger.finish(former, COMPLETED), ledger.hand_over(former)):
+            with pytest.raises(FencedError):
+                await late
+        assert (await ledger.get(lease.run.id)).status is RunStatus.RUNNING
+        await ledger.finish(lease, COMPLETED)
 
     async def test_what_is_not_ready_is_not_leased(self, ledger: RunLedger) -> None:
         """An unknown run, an ended one and one that waits for another give nothing."""

@@ -93,6 +93,25 @@ class RecoveryContract:
         swept = await self._sweep_until_reclaimed(elsewhere.ledger)
         assert [each.run_id for each in swept.reclaimed] == [lease.run.id]
 
+    async def test_an_outage_brings_nobody_back_to_life(
+        self, ledger: RunLedger, elsewhere: Backend
+    ) -> None:
+        """A worker that was dead when it began is dead after it; its runs wait no longer."""
+        lease = await lease_new(ledger)
+
+        async def only_the_other_is_left() -> bool:
+            await ledger.beat(worker("worker-2"))
+            return [each.id for each in await ledger.list_workers()] == ["worker-2"]
+
+        async def nobody_is_live() -> bool:
+            return not await ledger.list_workers()
+
+        await eventually(only_the_other_is_left)
+        await eventually(nobody_is_live)
+        await elsewhere.ledger.beat(worker("worker-3"))
+        swept = await elsewhere.ledger.sweep("worker-3", agents=[AGENT], limit=5)
+        assert [each.run_id for each in swept.reclaimed] == [lease.run.id]
+
     async def test_who_comes_back_from_the_dead_is_fenced(self, ledger: RunLedger) -> None:
         """A worker whose run was taken over can neither finish it nor give it back."""
         lease = await lease_new(ledger)

@@ -57,6 +57,20 @@ async def test_any_number_of_runs_may_share_a_millisecond(
     assert set(listed) == set(submitted)
 
 
+async def test_after_an_outage_of_any_length_workers_have_their_runs(
+    redis: Redis, key_prefix: str, backend: Backend
+) -> None:
+    """The registry forgets the dead after a while; who could not beat is not among them."""
+    lease = await lease_new(backend.ledger)
+    keys, an_hour_ms = Keys(key_prefix), 3_600_000
+    leases = f"{keys.tag_of_run(lease.run.id)}:leases:worker-1"
+    for index, member in ((keys.workers, "worker-1"), (leases, lease.run.id)):
+        await redis.zincrby(index, -an_hour_ms, member)
+    await backend.ledger.beat(worker("worker-2"))
+    swept = await backend.ledger.sweep("worker-2", agents=[AGENT], limit=5)
+    assert swept.reclaimed == ()
+
+
 @pytest.mark.parametrize("cursor", ["0-0", f"{2**64}-0", f"{2**64 - 1}-{2**64 - 1}"])
 async def test_ids_that_no_entry_has_are_not_cursors(backend: Backend, cursor: str) -> None:
     """Redis refuses a range that starts behind the last id of all, or one that is no id."""

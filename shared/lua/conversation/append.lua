@@ -11,7 +11,7 @@ local FIELDS = 5
 local run = ARGV[2]
 local next = nil
 if run ~= '' then
-  if is_fenced(KEYS[1], ARGV[3]) then
+  if is_fenced(KEYS[1], ARGV[3]) or redis.call('HGET', KEYS[1], 'retracted') == ARGV[3] then
     return {'fenced'}
   end
   become_writer(KEYS[1], KEYS[2], run, ARGV[3])

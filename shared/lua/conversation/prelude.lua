@@ -5,6 +5,7 @@
 --   data  the message, JSON
 -- {tag}:history:<history>, a hash:
 --   token            the greatest fencing token seen; older writers are refused
+--   retracted        the token that was used up by a retract
 --   writer           the run that may write               next   its next position
 --   count            messages in the stream
 --   first:<run id>   entry id of the run's first message

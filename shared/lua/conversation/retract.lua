@@ -15,7 +15,7 @@ for _, entry in ipairs(own) do
   redis.call('XDEL', KEYS[2], entry[1])
 end
 redis.call('HDEL', KEYS[1], 'first:' .. run)
-redis.call('HSET', KEYS[1], 'next', 0)
+redis.call('HSET', KEYS[1], 'next', 0, 'retracted', ARGV[3])
 if #own > 0 then
   redis.call('HINCRBY', KEYS[1], 'count', -#own)
   redis.call('PUBLISH', ARGV[1], 'retracted')

@@ -7,14 +7,15 @@
 -- What the worker announces is written beside it with SET, in another slot: it is only read for
 -- display and for checking agent names, and the next beat writes it again.
 
-local now = now_ms()
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
+local now, lease_ms = now_ms(), tonumber(ARGV[3])
 -- Nobody has beaten for half a lease: it is the server that was away. Who beats first must not find
--- all others dead, so each of them gets the length of a lease to come back.
+-- all others dead, so each of them that lived until then gets the length of a lease to come back,
+-- however long it was. Hence it is looked at before anybody is forgotten.
 local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if newest[2] and now - newest[2] > tonumber(ARGV[3]) / 2 then
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+if newest[2] and now - newest[2] > lease_ms / 2 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. newest[2] - lease_ms, '+inf')) do
     redis.call('ZADD', KEYS[1], now, id)
   end
 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))
 redis.call('ZADD', KEYS[1], now, ARGV[1])

@@ -11,11 +11,24 @@ local run = redis.call('HMGET', KEYS[1], 'status', 'worker', 'history', 'agent',
 if not run[1] then
   return {'unknown'}
 end
--- The answer to this worker's lease was lost: it gets the same one again.
+local conversation = tag .. ':conversation:' .. run[3]
+
+-- Greater than the last one, and at least the time in microseconds: so a server that has lost its
+-- latest writes (a power cut, a failover) does not give a token away for the second time.
+local function give_token()
+  local time = redis.call('TIME')
+  local previous = tonumber(redis.call('HGET', conversation, 'token') or 0)
+  local token = math.max(previous + 1, time[1] * 1000000 + time[2])
+  redis.call('HSET', conversation, 'token', token)
+  redis.call('HSET', KEYS[1], 'token', token)
+end
+
+-- The answer to this worker's lease was lost, or it had given the run up: it has it still. What it
+-- sent before and what has not arrived yet is refused, since it knows nothing of that any more.
 if run[1] == 'running' and run[2] == worker then
+  give_token()
   return {'leased', redis.call('HGETALL', KEYS[1])}
 end
-local conversation = tag .. ':conversation:' .. run[3]
 if run[1] ~= 'queued' or redis.call('HGET', conversation, 'active') ~= id then
   return {'taken'}
 end
@@ -40,13 +53,8 @@ if run[6] == '1' and ARGV[5] ~= '1' then
   return {'suspect'}
 end
 redis.call('ZREM', ready_key(tag, run[4], run[6], run[7]), id)
--- Greater than the last one, and at least the time in microseconds: so a server that has lost its
--- latest writes (a power cut, a failover) does not give a token away for the second time.
-local time = redis.call('TIME')
-local previous = tonumber(redis.call('HGET', conversation, 'token') or 0)
-local token = math.max(previous + 1, time[1] * 1000000 + time[2])
-redis.call('HSET', conversation, 'token', token)
-redis.call('HSET', KEYS[1], 'worker', worker, 'token', token)
+give_token()
+redis.call('HSET', KEYS[1], 'worker', worker)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 if not run[5] then
   redis.call('HSET', KEYS[1], 'started', now)

@@ -19,8 +19,10 @@ local has_key = KEYS[3] ~= KEYS[1]
 
 local function answer(what, run, interrupted)
   local is_ready = 0
-  if redis.call('HGET', run_key(tag, run), 'status') == 'queued'
-      and redis.call('HGET', KEYS[2], 'active') == run then
+  -- Under an idempotency key a run that is alone may be answered, whose history is its own.
+  local known = redis.call('HMGET', run_key(tag, run), 'status', 'history')
+  if known[1] == 'queued'
+      and redis.call('HGET', tag .. ':conversation:' .. known[2], 'active') == run then
     is_ready = 1
   end
   return {what, run, is_ready, interrupted, redis.call('HGETALL', run_key(tag, run))}

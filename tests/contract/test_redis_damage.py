@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -38,6 +39,9 @@ RECORD = (
 )  # fmt: skip
 VITAL = ("new", "agent", "created", "attempts", "crashes")
 """Without these, nobody can execute the run."""
+_tokens = count(1)
+"""Fencing tokens; a retract uses one up."""
+
 SOME_GARBAGE = [value for value in GARBAGE if len(value) < 10_000]
 
 
@@ -222,7 +226,7 @@ async def _is_survived(redis: Any, backend: Backend, name: str, run_id: str, key
     saved = await redis.dump(key)
     await redis.delete(key)
     await (redis.rpush(key, "x") if ":worker:" in key else redis.set(key, "x"))
-    writer = Writer(run_id, 1)
+    writer = Writer(run_id, next(_tokens))
     calls: list[Any] = [
         ledger.get(run_id),
         ledger.lease(run_id, "worker-1", agents=[AGENT]),

@@ -8,6 +8,7 @@
 .PHONY: help setup run up down test model-check chaos check lint fmt docs-check clean
 
 VENV ?= .venv
+JOBS ?= 3
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -34,8 +35,10 @@ up: $(STAMP) ## Start the system of `make run` and leave it running
 down: ## Stop what `make up` started
 	@test ! -x $(PY) || $(PY) -m examples.quickstart down
 
-test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them)
-	@$(PY) -m pytest $(ARGS)
+# Most of the time tests wait, for a lease to end or a process to start: more of them at once than
+# there are processors. All tests of a file run in one process, which keeps what they share.
+test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them, JOBS=0 one by one)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 chaos: $(STAMP) ## Harm a whole system for a minute and verify what is left (ARGS="--seed 2 --broker rabbitmq")
 	@$(PY) -m benchmarks.chaos --runs 100 --workers 3 --minutes 0.8 $(ARGS)

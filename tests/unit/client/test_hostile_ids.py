@@ -15,21 +15,20 @@ from agent_client import AsyncAgentClient, InvalidIdError
 from agent_client.cli.program import app as cli
 from agent_client.handle import AsyncRun
 from examples.app_server.app import app as app_server
-from shared.identifier import new_run_id
 from shared.settings import Settings, read_settings
 
 NOWHERE = "redis://127.0.0.1:9/0"
 
+RUN = "run-3-" + "0123456789abcdef" * 2
 NO_IDS = [
     "", " ", "a b", "a\tb", "a\nb", "a\n", "\na", "a\r", "a\x00b", "a\x7f", "a\u200bb", "a\u202eb",
     "../x", "a/../b", "a..b", "..", ".", "a/b", "a\\b", "/etc/passwd", "C:\\x", "{x}", "a{b}c", "}",
     "*", "a*", "a?b", "[ab]", "a%2e", "%00", "a'b", 'a"b', "a;b", "a|b", "a&b", "a<b>", "$(a)",
-    "`a`", "~run", "~" + new_run_id(3), ":a", "a:", "-a", "a-", "@a", "=a",
+    "`a`", "~run", "~" + RUN, ":a", "a:", "-a", "a-", "@a", "=a",
     "\u00e9", "\u0430dmin", "\uff41", "\u0661", "\u2170", "\ud800", "a\U0001f600", "x" * 201,
 ]  # fmt: skip
 """Separators, control characters, patterns, look-alikes of letters and digits, and a long one."""
 
-RUN = new_run_id(3)
 NO_RUN_IDS = [
     *NO_IDS, "run", "run-3", RUN.upper(), f"{RUN}\n", f" {RUN}", f"{RUN}0", RUN[:-1],
     "job" + RUN[3:], RUN.replace("run-3", "run-g"), RUN[:-1] + "\u0661", "some-conversation",

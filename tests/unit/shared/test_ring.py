@@ -8,12 +8,12 @@ from hypothesis import given
 
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.errors import CorruptEntryError
-from shared.identifier import is_run_id, new_run_id
+from shared.identifier import is_run_id
 from shared.ring import MAX_RING_BYTES, read_ring
 from shared.settings import read_settings
 from tests.garbage import GARBAGE, damaged
 
-RUN_ID = new_run_id(5)
+RUN_ID = "run-5-" + "0123456789abcdef" * 2
 BODY = json.dumps([[RUN_ID], {}, {"callbacks": None, "chain": None}]).encode()
 HEADERS = {"task": WAKE_TASK, "id": "1"}
 

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.run import NewRun
+from tests.contract.machine.node import ANSWER, Node
 from tests.contract.machine.redis_stage import RedisStage
-from tests.contract.machine.running import run_machine
+from tests.contract.machine.running import GIVES_UP_AFTER, run_machine, watched
 from tests.contract.machine.stage import SETTINGS, MemoryStage, Stage
+from tests.contract.machine.world import EVERYBODYS, World
 from tests.services import RedisServer
 
+ONE_CALL, TWO_CALLS = 0, 1
 EXAMPLES = int(os.environ.get("AGENTS_TEST_EXAMPLES", "100"))
 
 
@@ -29,6 +33,47 @@ def stage(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> It
     stage = RedisStage(server.url, SETTINGS)
     yield stage
     loop.run_until_complete(stage.aclose())
+
+
+def test_what_a_worker_gave_up_is_refused_once_it_takes_the_run_up_again(
+    stage: Stage, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Its model answers something else then; the first answer must not come between."""
+
+    async def play(world: World) -> None:
+        await world.open()
+        [node, *_] = world.nodes
+        run_id = world.new_run_id("room-0")
+        new = NewRun(id=run_id, conversation_id="room-0", agent=EVERYBODYS, input="hello")
+        await world.submit(new)
+        await node.hear_ring(run_id)
+        await let(node, "lease", "claim", "append", TWO_CALLS)
+        late = node.waiting[0]
+        for _ in range(GIVES_UP_AFTER):
+            await node.lose_call(node.waiting[0])
+        assert node.is_idle
+        await node.sweep()
+        await let(node, "sweep", "lease", "claim", ONE_CALL)
+        assert await world.arrive(late) == "append FencedError"
+        await let(node, "append", ANSWER, "append", ANSWER, "append", "finish")
+        await world.check()
+        [calls] = [one.tool_calls for one in world.history.messages["room-0"] if one.tool_calls]
+        assert len(calls) == 1
+
+    with watched(loop) as logs:
+        world = World(stage, logs)
+        try:
+            loop.run_until_complete(play(world))
+        finally:
+            loop.run_until_complete(world.close())
+
+
+async def let(node: Node, *steps: str | int) -> None:
+    """Let a worker's calls happen, which are these; a number is what its engine decides."""
+    for step in steps:
+        [call] = node.waiting
+        assert call.verb == (step if isinstance(step, str) else "decide")
+        await node.let(call, step if isinstance(step, int) else 0)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import stamina
@@ -17,6 +19,15 @@ GIVES_UP_AFTER: Final = 3
 """After so many lost answers in a row a worker gives a call up, instead of after a minute."""
 
 
+@contextmanager
+def watched(loop: asyncio.AbstractEventLoop) -> Iterator[LogWatch]:
+    """Workers give up soon, and whatever goes wrong in one of them is kept."""
+    logs = LogWatch()
+    loop.set_exception_handler(logs.keep_exception)
+    with logs.installed(), stamina.set_testing(True, attempts=GIVES_UP_AFTER):
+        yield logs
+
+
 def run_machine(
     stage: Stage, loop: asyncio.AbstractEventLoop, *, examples: int, **options: Any
 ) -> Counter[str]:
@@ -26,11 +37,10 @@ def run_machine(
     day and never again. What failed is kept in `.hypothesis` and tried first the next time, and
     the output names a blob that repeats it elsewhere.
     """
-    logs, tally = LogWatch(), Counter[str]()
-    given = {"stage": stage, "logs": logs, "loop": loop, "tally": tally}
-    machine = type("Machine", (StoreMachine,), given)
-    loop.set_exception_handler(logs.keep_exception)
-    with logs.installed(), stamina.set_testing(True, attempts=GIVES_UP_AFTER):
+    tally = Counter[str]()
+    with watched(loop) as logs:
+        given = {"stage": stage, "logs": logs, "loop": loop, "tally": tally}
+        machine = type("Machine", (StoreMachine,), given)
         run_state_machine_as_test(
             machine,
             settings=settings(

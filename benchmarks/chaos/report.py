@@ -145,7 +145,8 @@ def _promises(evidence: Evidence, findings: Findings) -> dict[str, float | int]:
 def _times(evidence: Evidence) -> dict[str, float | int]:
     times: dict[str, float | int] = {}
     for name, kinds in (
-        ("recovery after a kill", _KILLS),
+        ("recovery after a kill", (FaultKind.KILL,)),
+        ("recovery after all were killed", (FaultKind.KILL_ALL,)),
         ("recovery after a freeze", (FaultKind.FREEZE,)),
         ("hand-over after SIGTERM", (FaultKind.TERMINATE,)),
     ):

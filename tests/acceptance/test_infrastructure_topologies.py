@@ -66,6 +66,7 @@ async def test_runs_and_watchers_follow_a_failover(sentinels: Sentinels, tmp_pat
         watching = [asyncio.create_task(_positions(run)) for run in runs]
         waiting = [asyncio.create_task(run.result(timeout_s=RESULT_S)) for run in runs]
         await system.started(2 * len(runs))
+        sentinels.bring_in_step()  # or the failover may lose what was stored a moment before
         sentinels.primary.kill()
         permit(system.traces, "gate")
         await asyncio.to_thread(sentinels.wait_failed_over)

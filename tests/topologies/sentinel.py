@@ -38,7 +38,7 @@ class Sentinels:
         return f"redis+sentinel://{self.hosts}/{PRIMARY}/0"
 
     def start(self) -> None:
-        """Start everything, and wait until the sentinels know each other and the replica."""
+        """Start everything; wait until sentinels know each other and the replica is in step."""
         self.primary.start()
         self.replica = RedisServer(self._binary, self._folder / "second")
         self.replica.start()
@@ -53,6 +53,19 @@ class Sentinels:
         for sentinel in self._sentinels:
             sentinel.start()
         wait_until(lambda: all(each.knows_all() for each in self._sentinels), READY_S)
+        wait_until(self._is_in_step, READY_S)
+
+    def _is_in_step(self) -> bool:
+        """Whether the replica has what the primary had when it came; that takes seconds."""
+        assert self.replica is not None
+        with Redis(port=self.replica.port, decode_responses=True) as client:
+            return bool(client.info("replication")["master_link_status"] == "up")
+
+    def bring_in_step(self) -> None:
+        """Wait until the replica has everything that was written so far."""
+        with Redis(port=self.primary.port) as client:
+            client.set("in-step", 1)  # WAIT speaks of what its own connection has written
+            assert client.wait(1, int(READY_S * 1000)) == 1
 
     def wait_failed_over(self) -> None:
         """Wait until the sentinels name the replica as the primary."""

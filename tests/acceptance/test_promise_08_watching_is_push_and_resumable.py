@@ -9,7 +9,7 @@ import pytest
 from pytest_celery import CeleryBackendCluster
 from redis import Redis
 
-from agent_client import AsyncAgentClient, AsyncRun, Message
+from agent_client import AsyncAgentClient, AsyncRun, Message, RunStatus
 from agent_client.watching import RECHECK_S
 from shared.settings import Settings
 from tests.acceptance.conftest import play
@@ -169,6 +169,8 @@ async def test_a_thousand_watchers_share_one_listening_connection(
         connections = redis.client_list()
     permit(traces, "gate")
     seen = await asyncio.gather(*watchers)
+    outcome = await run.result()
+    assert outcome.status is RunStatus.COMPLETED, outcome.error
     assert {tuple(ids) for ids in seen} == {tuple(f"{run.id}.{i}" for i in range(4))}
     assert len(listening) == 3, "one of this process, and one of each of the two workers"
     assert len(connections) < WATCHERS / 5, "their reads share a few connections, too"

@@ -9,7 +9,6 @@ or froze is put right before the next one.
 """
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -54,8 +53,8 @@ class LocalSystem:
                 worker.container.process.start()
         for worker in self.workers:
             worker.ready()
-        shutil.rmtree(self.traces)
-        self.traces.mkdir()
+        for trace in self.traces.iterdir():  # the folder stays: runs of earlier tests may use it
+            trace.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")

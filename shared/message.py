@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from shared.version import FORMAT_VERSION, MESSAGE_VERSION
+from shared.version import FORMAT_VERSION, MESSAGE_VERSION, SUMMARY_VERSION
 
 
 def is_empty(value: object) -> bool:
@@ -40,6 +40,8 @@ class MessageKind(StrEnum):
     """An assistant's message that asks for tools (it may hold text as well)."""
     TOOL_RESULT = "tool_result"
     ERROR = "error"
+    SUMMARY = "summary"
+    """What a run wrote in the place of older messages, for models. People see both."""
     """A note about a run that failed or was cancelled. People see it, models never do."""
 
 
@@ -166,6 +168,20 @@ class Draft(_Value):
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
+class Sealed(_Value):
+    """What of a message only those may see who can undo `layers`: compressed, encrypted, or both.
+
+    It replaces all fields but id, run id, position, role, kind, time and version.
+    """
+
+    layers: tuple[str, ...]
+    """What was done, in this order: ``zstd``, ``aes-256-gcm``."""
+    key_id: str | None = Field(default=None, exclude_if=is_none)
+    """Which of the keys encrypted it."""
+    data: str
+    """Base64, standard alphabet."""
+
+
 class Message(Draft):
     """One entry of a conversation.
 
@@ -179,6 +195,8 @@ class Message(Draft):
     position: int = Field(default=0, ge=0)
     """The place among the messages of its run, from 0, without gaps."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    sealed: Sealed | None = Field(default=None, exclude_if=is_none)
+    """Everything else about the message, as it is stored where conversations are sealed."""
     cursor: str | None = Field(default=None, exclude=True)
     """Where the store keeps it; set when read, never part of the stored form."""
 
@@ -188,17 +206,22 @@ class Message(Draft):
         fields: dict[str, Any] = {name: getattr(draft, name) for name in Draft.model_fields}
         return Message.model_construct(
             **fields,
-            version=MESSAGE_VERSION,
+            version=_version_of(draft),
             id=f"{run_id}.{position}",
             run_id=run_id,
             position=position,
             created_at=datetime.now(UTC),
+            sealed=None,
             cursor=None,
         )
 
     def at(self, cursor: str) -> Self:
         """The same message with the cursor under which a store keeps it."""
         return self.model_copy(update={"cursor": cursor})
+
+
+def _version_of(draft: Draft) -> int:
+    return SUMMARY_VERSION if draft.kind is MessageKind.SUMMARY else MESSAGE_VERSION
 
 
 def user_draft(content: Content) -> Draft:

@@ -30,7 +30,12 @@ def build_redis_backend(settings: Settings) -> Backend:
     return Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
         conversations=RedisConversationStore(
-            client, keys, notifications, replicas=wanted_replicas(settings)
+            client,
+            keys,
+            notifications,
+            replicas=wanted_replicas(settings),
+            ttl_s=settings.conversation_ttl_s,
+            max_messages=settings.conversation_max_messages,
         ),
         close=(notifications.aclose, client.aclose),
         find_risks=partial(find_risks, client),

@@ -24,6 +24,7 @@ end, so that no id can name another one's key.
     {p:3}:idempotency:<hash>:<id>  string  idempotency_ttl_s         the run of an idempotency key
     {p:3}:messages:<history>       stream  for ever (alone: run_ttl) the conversation's messages
     {p:3}:history:<history>        hash    as its messages           writer, fencing token, counts
+    {p:3}:histories                zset    for ever                  conversation ids by last append
     {p:3}:replicated               string  an hour                   written before each WAIT
     p:workers                      zset    for ever                  workers by last heartbeat
     p:worker:<worker id>           string  a lease                   what a worker announced
@@ -79,6 +80,13 @@ class Keys:
 
     def history(self, history: str) -> str:
         return f"{self.tag_of_history(history)}:history:{history}"
+
+    def histories(self, history: str) -> str:
+        return f"{self.tag_of_history(history)}:histories"
+
+    def all_histories(self) -> list[str]:
+        """`histories` of each partition."""
+        return [f"{tag}:histories" for tag in self.tags()]
 
     def idempotency(self, tag: str, scope: str, key: str) -> str:
         """The caller's key is hashed, since it may hold anything and be long."""

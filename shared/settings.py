@@ -153,6 +153,18 @@ class Settings(BaseSettings):
     event_ttl_s: float = Field(
         default=900.0, gt=0, description="How long status changes and text deltas can be read."
     )
+    conversation_ttl_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="A conversation in Redis is forgotten so long after its last message. Unset: "
+        "never. At least AGENTS_TIME_LIMIT_S.",
+    )
+    conversation_max_messages: int | None = Field(
+        default=None,
+        ge=1,
+        description="Messages that a conversation in Redis keeps; older ones are removed where no "
+        "call loses its result. Unset: all.",
+    )
     idempotency_ttl_s: float = Field(
         default=86400.0, gt=0, description="How long an idempotency key is remembered."
     )
@@ -227,6 +239,21 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"AGENTS_MAX_RESULT_BYTES ({self.max_result_bytes}) must be at most half of "
                 f"AGENTS_MAX_MESSAGE_BYTES ({self.max_message_bytes}): a result is a message."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_retention(self) -> Self:
+        ttl_s, size = self.conversation_ttl_s, self.conversation_max_messages
+        if ttl_s is not None and ttl_s < self.time_limit_s:
+            raise ValueError(
+                f"AGENTS_CONVERSATION_TTL_S ({ttl_s:g}) must be at least AGENTS_TIME_LIMIT_S "
+                f"({self.time_limit_s:g}), or a run could lose its history while it is executed."
+            )
+        if size is not None and size < self.history_size:
+            raise ValueError(
+                f"AGENTS_CONVERSATION_MAX_MESSAGES ({size}) must be at least AGENTS_HISTORY_SIZE "
+                f"({self.history_size}), or models would see less than they are meant to."
             )
         return self
 

@@ -12,9 +12,13 @@ release was left out, or taken back), it says so, and leaves it to those who can
 
 from typing import Final
 
-FORMAT_VERSION: Final[int] = 1
+FORMAT_VERSION: Final[int] = 2
 """The newest version that this release reads and executes."""
 MESSAGE_VERSION: Final[int] = 1
-"""The version of the messages that this release writes."""
+"""The version of the messages that this release writes, as long as they say nothing newer."""
+SUMMARY_VERSION: Final[int] = 2
+"""The version of a summary, a kind of message that version 1 does not know."""
+SEALED_VERSION: Final[int] = 2
+"""The version of what is compressed or encrypted, which version 1 would read as empty."""
 RUN_VERSION: Final[int] = 1
 """The version of the runs that this release submits."""

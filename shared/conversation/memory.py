@@ -1,6 +1,6 @@
 """Conversations in the memory of this process: for local mode and fast tests."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -9,13 +9,14 @@ from itertools import count, islice
 import structlog
 
 from shared.codec import decode_message, encode
-from shared.conversation.protocol import Claim, Writer
+from shared.conversation.protocol import DELETED_FENCE_S, Claim, Writer
 from shared.errors import (
     CorruptEntryError,
     FencedError,
     NewerVersionError,
     PositionGapError,
 )
+from shared.identifier import is_alone
 from shared.memory.clock import Clock, utc_now
 from shared.memory.cursor import format_cursor, parse_cursor
 from shared.message import Message, Role
@@ -46,6 +47,7 @@ class _Log:
     entries: list[_Entry] = field(default_factory=list)
     fencing_token: int = 0
     retracted_token: int = 0
+    is_deleted: bool = False
     writer: str | None = None
     next_position: int = 0
 
@@ -132,6 +134,7 @@ class MemoryConversationStore:
         # others behind.
         encoded = [(message, encode(message)) for message in messages[len(known) :]]
         added = [self._entry(message, stored) for message, stored in encoded]
+        self._revive(conversation_id, log)
         log.entries.extend(added)
         if writer is not None:
             log.next_position += len(added)
@@ -192,10 +195,51 @@ class MemoryConversationStore:
         self._notifications.publish(self.topic(conversation_id), "cleared")
         return removed
 
+    async def remove(self, conversation_id: str, cursor: str) -> bool:
+        number = parse_cursor(cursor)
+        entries = self._entries(conversation_id)
+        for place, entry in enumerate(entries):
+            if entry.number == number:
+                del entries[place]
+                self._notifications.publish(self.topic(conversation_id), "removed")
+                return True
+        return False
+
+    async def delete(self, conversation_id: str) -> int:
+        self._forget_expired()
+        log = self._logs.get(conversation_id)
+        if log is None:
+            return 0
+        token = log.fencing_token
+        self._logs[conversation_id] = _Log(
+            fencing_token=token, retracted_token=token, is_deleted=True
+        )
+        await self.expire(conversation_id, DELETED_FENCE_S)
+        self._notifications.publish(self.topic(conversation_id), "deleted")
+        return len(log.entries)
+
+    async def count(self, conversation_id: str) -> int:
+        return len(self._entries(conversation_id))
+
+    async def conversation_ids(self) -> AsyncIterator[str]:
+        self._forget_expired()
+        for conversation_id in [name for name, log in self._logs.items() if log.entries]:
+            if not is_alone(conversation_id):
+                yield conversation_id
+
+    async def aclose(self) -> None:
+        pass
+
     def _open(self, conversation_id: str) -> _Log:
         """The conversation's log, to be written to; made if there is none."""
         self._forget_expired()
         return self._logs.setdefault(conversation_id, _Log())
+
+    def _revive(self, conversation_id: str, log: _Log) -> None:
+        """Keep a conversation that begins anew after it was deleted."""
+        if log.is_deleted:
+            log.is_deleted = False
+            self._deadlines.pop(conversation_id, None)
 
     def _entries(self, conversation_id: str) -> list[_Entry]:
         """The conversation's entries. Reading an unknown conversation does not make it known."""

@@ -1,11 +1,15 @@
 """Where conversations are kept: the protocol, and what every implementation guarantees."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
+
+
+DELETED_FENCE_S: Final = 3600.0
+"""How long a deleted conversation still refuses who wrote to it. A frozen worker sleeps less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +162,54 @@ class ConversationStore(Protocol):
 
         A run that is writing goes on: its next append continues its positions. If it is claimed
         anew before that, it finds no message of its own and starts over.
+        """
+        ...
+
+    async def remove(self, conversation_id: str, cursor: str) -> bool:
+        """Remove one message; return whether it was there. Of several callers one hears True.
+
+        For the last message of a conversation that nobody writes to (see `pop_message`) and for
+        what the law wants removed. As after a `clear`, a run that wrote it and goes on continues
+        its positions. Watchers get a hint, and hear of a removal if it was of the last message
+        that they have seen.
+
+        Raises:
+            InvalidCursorError: A cursor that this store did not hand out.
+            StoreUnavailableError: No answer. Repeating it is safe; the answer may then be False.
+        """
+        ...
+
+    async def delete(self, conversation_id: str) -> int:
+        """Forget a conversation; return how many messages were removed.
+
+        Who writes is refused from here on, as after `retract`; appends without a writer, and those
+        under a greater token, begin a new conversation. The id and the newest fencing token, and
+        nothing else, stay for `DELETED_FENCE_S`, unless a new conversation begins: they refuse
+        writers that come late. Cursors handed out before mean nothing any more.
+
+        Raises:
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def count(self, conversation_id: str) -> int:
+        """How many messages there are, unreadable ones included. Cheap, however many."""
+        ...
+
+    def conversation_ids(self) -> AsyncIterator[str]:
+        """Conversations that hold messages, each once, in no particular order.
+
+        Without the histories of runs that are alone. One that comes or goes meanwhile may be named
+        or not.
+
+        Raises:
+            StoreUnavailableError: No answer.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the store itself opened; what was passed to it stays open.
+
+        Closing twice is harmless.
         """
         ...

@@ -1,20 +1,20 @@
 """Conversations in Redis: one stream each, written by scripts only."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
 
 from shared.codec import decode_message, encode
-from shared.conversation.protocol import Claim, Writer
+from shared.conversation.protocol import DELETED_FENCE_S, Claim, Writer
 from shared.errors import (
     CorruptEntryError,
     FencedError,
     NewerVersionError,
     PositionGapError,
 )
-from shared.identifier import is_run_id
+from shared.identifier import is_alone, is_run_id
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 from shared.redis_client import (
@@ -36,7 +36,12 @@ _Entry = tuple[str, dict[str, str]]
 
 
 class RedisConversationStore:
-    """See `ConversationStore`. The stream's entry ids are the cursors."""
+    """See `ConversationStore`. The stream's entry ids are the cursors.
+
+    A conversation that nobody appended to for `ttl_s` is forgotten. Of one with more messages than
+    `max_messages` the oldest are removed, where that separates no call from its results; those of
+    the run that is writing stay. None is no limit. `close` is called by `aclose`, in order.
+    """
 
     is_distributed = True
 
@@ -47,15 +52,21 @@ class RedisConversationStore:
         notifications: Notifications,
         *,
         replicas: Replicas | None = None,
+        ttl_s: float | None = None,
+        max_messages: int | None = None,
+        close: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._client = client
         self._keys = keys
         self._notifications = notifications
         self._claim = Script(client, script_source("conversation", "claim"))
-        self._append, self._retract, self._clear = (
+        self._append, self._retract, self._clear, self._remove, self._delete = (
             Script(client, script_source("conversation", name), replicas=replicas)
-            for name in ("append", "retract", "clear")
+            for name in ("append", "retract", "clear", "remove", "delete")
         )
+        self._ttl_ms = int((ttl_s or 0) * 1000)
+        self._max_messages = max_messages or 0
+        self._close = close
 
     @property
     def notifications(self) -> Notifications:
@@ -93,6 +104,9 @@ class RedisConversationStore:
             self.topic(conversation_id),
             writer.run_id if writer else "",
             writer.fencing_token if writer else 0,
+            "" if is_alone(conversation_id) else conversation_id,
+            0 if is_alone(conversation_id) else self._ttl_ms,
+            self._max_messages,
         ]
         for message in messages:
             arguments += [
@@ -102,7 +116,7 @@ class RedisConversationStore:
                 message.kind.value,
                 encode(message),
             ]
-        answer = await self._append(self._both_keys(conversation_id), arguments)
+        answer = await self._append(self._all_keys(conversation_id), arguments)
         if writer is not None:
             _check_not_fenced(answer, conversation_id, writer)
         if answer[0] == "gap":
@@ -176,11 +190,62 @@ class RedisConversationStore:
     async def clear(self, conversation_id: str) -> int:
         """Remove all messages; see `ConversationStore.clear`."""
         return int(
-            await self._clear(self._both_keys(conversation_id), [self.topic(conversation_id)])
+            await self._clear(
+                self._all_keys(conversation_id), [self.topic(conversation_id), conversation_id]
+            )
         )
+
+    async def remove(self, conversation_id: str, cursor: str) -> bool:
+        """Remove one message; see `ConversationStore.remove`."""
+        lower_bound(cursor)  # refuses what is no cursor
+        return bool(
+            await self._remove(
+                self._both_keys(conversation_id), [self.topic(conversation_id), cursor]
+            )
+        )
+
+    async def delete(self, conversation_id: str) -> int:
+        """Forget a conversation; see `ConversationStore.delete`."""
+        return int(
+            await self._delete(
+                self._all_keys(conversation_id),
+                [self.topic(conversation_id), conversation_id, int(DELETED_FENCE_S * 1000)],
+            )
+        )
+
+    async def count(self, conversation_id: str) -> int:
+        """How many messages there are; see `ConversationStore.count`."""
+        with translated_errors():
+            return int(await self._client.xlen(self._keys.messages(conversation_id)))
+
+    async def conversation_ids(self) -> AsyncIterator[str]:
+        """All conversations; see `ConversationStore.conversation_ids`."""
+        for index in self._keys.all_histories():
+            with translated_errors():
+                known: Any = await self._client.zrange(index, 0, -1)
+            for start in range(0, len(known), _PAGE):
+                names = known[start : start + _PAGE]
+                for name, length in zip(names, await self._lengths(names), strict=True):
+                    if length > 0:
+                        yield name
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are the store's own."""
+        for close in self._close:
+            await close()
+
+    async def _lengths(self, conversation_ids: Sequence[str]) -> list[int]:
+        with translated_errors():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for conversation_id in conversation_ids:
+                    pipeline.xlen(self._keys.messages(conversation_id))
+                return list(await pipeline.execute())
 
     def _both_keys(self, conversation_id: str) -> list[str]:
         return [self._keys.history(conversation_id), self._keys.messages(conversation_id)]
+
+    def _all_keys(self, conversation_id: str) -> list[str]:
+        return [*self._both_keys(conversation_id), self._keys.histories(conversation_id)]
 
     async def _first_of(self, conversation_id: str, run_id: str) -> str | None:
         with translated_errors():

@@ -17,7 +17,7 @@ from tests.faulty import FaultySystem, run_faulty_system
 from tests.model_server import Answer, ModelServer, create_app, script_model, tool_call
 from tests.model_server.pairing import find_refusals
 from tests.traces import executions
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 STARTED_S = 40.0
 

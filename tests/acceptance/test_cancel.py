@@ -38,7 +38,7 @@ from tests.acceptance.conftest import (
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.model_server import ModelServer, create_app, status_model
 from tests.traces import permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

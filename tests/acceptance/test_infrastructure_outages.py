@@ -24,7 +24,7 @@ from shared.settings import Settings
 from tests.acceptance.conftest import play, started
 from tests.celery_nodes.local import BackendNode, BrokerNode
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from tests.acceptance.conftest import play, started, worker_at
 from tests.faulty import FaultySystem
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -19,7 +19,7 @@ from tests.acceptance.conftest import play, started
 from tests.faulty import FaultySystem
 from tests.network import Proxy
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

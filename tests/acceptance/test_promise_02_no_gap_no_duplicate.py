@@ -13,7 +13,7 @@ from shared.settings import Settings
 from tests.acceptance.conftest import play, started, worker_at
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.traces import permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -17,7 +17,7 @@ from tests.acceptance.conftest import play
 from tests.celery_nodes.local import wait_until
 from tests.faulty import FaultySystem
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

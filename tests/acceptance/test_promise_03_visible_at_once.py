@@ -8,7 +8,7 @@ import pytest
 from agent_client import AsyncAgentClient, RunStatus
 from tests.acceptance.conftest import play
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -18,7 +18,7 @@ from tests.acceptance.conftest import play, scene, started
 from tests.faulty import FaultySystem
 from tests.model_server import Answer, ModelServer, script_model, tool_call
 from tests.traces import arm, executions, model_calls, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

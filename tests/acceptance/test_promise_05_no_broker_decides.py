@@ -20,7 +20,7 @@ from tests.acceptance.conftest import play, started
 from tests.acceptance.deployment import Deployment, deploy
 from tests.services import missing
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -39,7 +39,7 @@ from tests.acceptance.conftest import (
 )
 from tests.model_server import ModelServer
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

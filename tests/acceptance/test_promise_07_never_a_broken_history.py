@@ -39,7 +39,7 @@ from tests.model_server import (
 from tests.model_server.requirement import require_recordings
 from tests.model_server.sight import find_sight_faults, shown
 from tests.traces import permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -14,7 +14,7 @@ from agent_client.watching import RECHECK_S
 from shared.settings import Settings
 from tests.acceptance.conftest import play
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -27,7 +27,7 @@ from tests.model_server import (
     tool_call,
 )
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -14,7 +14,7 @@ from agent_worker.testing import WorkerProcess
 from tests.acceptance.conftest import play, started
 from tests.acceptance.deployment import LEAVE_S, Deployment, deploy, left
 from tests.traces import executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

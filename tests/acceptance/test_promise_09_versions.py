@@ -25,7 +25,7 @@ from tests.acceptance.deployment import NEWER_RELEASE, Deployment, deploy
 from tests.celery_nodes.fixtures import REPOSITORY
 from tests.contract.values import new_run
 from tests.newer_release import NEWER
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -24,7 +24,7 @@ from agent_worker.engine.protocol import (
     TextDelta,
 )
 from shared.message import Draft, Message, Role, ToolOutcome, Usage, user_draft
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 RUN = RunInfo(run_id="run-1", agent="scene", conversation_id="talk", metadata={"from": "test"})
 LIMITS = EngineLimits(max_rounds=10, model_timeout_s=10, tool_timeout_s=10, model_retries=0)

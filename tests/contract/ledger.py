@@ -15,18 +15,9 @@ from shared.ledger.protocol import RunLedger
 from shared.message import MediaPart, TextPart, Usage
 from shared.run import CancelResult, Ending, NewRun, RunError, RunOptions, RunStatus
 from tests.contract.harness import Harness
-from tests.contract.values import (
-    AGENT,
-    CANCELLED,
-    COMPLETED,
-    conversation_name,
-    is_ready,
-    lease_new,
-    new_run,
-    run_name,
-    take,
-)
-from tests.waiting import eventually
+from shared.testing.conversation.value import conversation_name, run_name
+from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, take
+from shared.testing.waiting import eventually
 
 
 class SubmitContract:

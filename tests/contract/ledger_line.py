@@ -10,16 +10,8 @@ from shared.errors import ConversationBusyError, RollbackRequestedError, Unknown
 from shared.event import StatusEvent
 from shared.ledger.protocol import RunLedger, WakeUp
 from shared.run import BusyPolicy, CancelResult, Ending, RunStatus
-from tests.contract.values import (
-    AGENT,
-    CANCELLED,
-    COMPLETED,
-    conversation_name,
-    is_ready,
-    lease_new,
-    new_run,
-    take,
-)
+from shared.testing.conversation.value import conversation_name
+from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, take
 
 INTERRUPTING = [BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK]
 

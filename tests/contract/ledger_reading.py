@@ -9,18 +9,8 @@ from shared.errors import InvalidCursorError, UnknownRunError, UnstorableError
 from shared.event import DeltaEvent, StatusEvent
 from shared.ledger.protocol import RunLedger
 from shared.run import Ending, Run, RunStatus
-from tests.contract.values import (
-    AGENT,
-    CANCELLED,
-    COMPLETED,
-    conversation_name,
-    lease_new,
-    nested,
-    new_run,
-    next_millisecond,
-    run_name,
-    take,
-)
+from shared.testing.conversation.value import conversation_name, nested, run_name
+from tests.contract.values import AGENT, CANCELLED, COMPLETED, lease_new, new_run, next_millisecond, take
 
 
 def delta(run_id: str, text: str) -> DeltaEvent:

@@ -12,19 +12,9 @@ from shared.errors import FencedError, UnknownRunError
 from shared.ledger.protocol import RunLedger, Sweep, WakeUp
 from shared.run import Lease, RunStatus
 from tests.contract.harness import SHORT_TIMES, Harness
-from tests.contract.values import (
-    AGENT,
-    CANCELLED,
-    COMPLETED,
-    conversation_name,
-    is_ready,
-    lease_new,
-    new_run,
-    next_millisecond,
-    take,
-    worker,
-)
-from tests.waiting import eventually
+from shared.testing.conversation.value import conversation_name
+from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, next_millisecond, take, worker
+from shared.testing.waiting import eventually
 
 
 class RecoveryContract:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.backend import Backend
 from shared.errors import StoreUnavailableError
-from tests.contract.values import conversation_name, imported
+from shared.testing.conversation.value import conversation_name, imported
 
 
 class NotificationsContract:

@@ -11,9 +11,10 @@ from shared.backend import Backend
 from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.redis_keys import Keys
 from tests.contract.harness import RedisHarness
-from tests.contract.values import AGENT, conversation_name, lease_new, new_run, worker
+from shared.testing.conversation.value import conversation_name
+from tests.contract.values import AGENT, lease_new, new_run, worker
 from tests.services import RedisServer
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

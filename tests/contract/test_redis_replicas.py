@@ -15,7 +15,8 @@ from shared.conversation.protocol import Writer
 from shared.errors import StoreUnavailableError
 from tests.celery_nodes.local import wait_until
 from tests.contract.harness import ClusterHarness, RedisHarness
-from tests.contract.values import COMPLETED, conversation_name, lease_new, message, new_run
+from shared.testing.conversation.value import conversation_name, message
+from tests.contract.values import COMPLETED, lease_new, new_run
 from tests.services import RedisServer, find_redis_binary, missing
 from tests.topologies.cluster import RedisCluster
 

@@ -22,7 +22,7 @@ from tests.celery_nodes.fixtures import REPOSITORY
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.services import missing
 from tests.traces import FOLDER, executions, permit
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

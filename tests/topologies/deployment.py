@@ -12,7 +12,7 @@ from agent_worker.testing import WorkerProcess
 from shared.settings import Settings
 from tests.celery_nodes.fixtures import REPOSITORY
 from tests.traces import FOLDER, executions
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 RESULT_S: Final = 60.0
 """Far more than anything here takes, on a machine that does something else as well."""

@@ -2,12 +2,47 @@
 --
 -- KEYS[1]  {tag}:history:<history>
 -- KEYS[2]  {tag}:messages:<history>
+-- KEYS[3]  {tag}:histories
 -- ARGV     1 channel, 2 run id of the writer or '', 3 its fencing token,
+--          4 conversation id, or '' for the history of a run that is alone,
+--          5 time to live of the conversation from here in ms or 0, 6 most messages to keep or 0,
 --          then (run id or '', position, role, kind, data) for each message; a writer's positions
 --          are consecutive
 -- Answer   {'fenced'} | {'gap', next position} | {'stored', cursor of each message}
 
-local FIELDS = 5
+-- Remove the oldest messages so that at most so many are left. A cut never comes between a call and
+-- its results, and never removes what the writing run wrote: it may still have to be resumed.
+local function trim(history, messages, most, run)
+  local excess = redis.call('XLEN', messages) - most
+  if excess <= 0 then
+    return
+  end
+  local own = run ~= '' and redis.call('HGET', history, 'first:' .. run)
+  local gone, start = {}, '-'
+  while true do
+    local page = redis.call('XRANGE', messages, start, '+', 'COUNT', 100)
+    for _, entry in ipairs(page) do
+      local role = entry[2][6]
+      if entry[1] == own or (#gone >= excess and role ~= 'tool') then
+        for _, each in ipairs(gone) do
+          redis.call('XDEL', messages, each[1])
+          if each[2] ~= entry[2][2] then
+            redis.call('HDEL', history, 'first:' .. each[2])
+          end
+        end
+        redis.call('HINCRBY', history, 'count', -#gone)
+        return
+      end
+      gone[#gone + 1] = {entry[1], entry[2][2]}
+      start = '(' .. entry[1]
+    end
+    if #page < 100 then
+      return -- results alone, to their end: nothing that could be cut
+    end
+  end
+end
+
+local FIELDS, FIRST = 5, 7
 local run = ARGV[2]
 local next = nil
 if run ~= '' then
@@ -16,7 +51,7 @@ if run ~= '' then
   end
   become_writer(KEYS[1], KEYS[2], run, ARGV[3])
   next = tonumber(redis.call('HGET', KEYS[1], 'next'))
-  if tonumber(ARGV[5]) > next then
+  if tonumber(ARGV[FIRST + 1]) > next then
     return {'gap', next}
   end
 end
@@ -24,7 +59,7 @@ end
 local cursors = {}
 local added = 0
 local stored = nil
-for i = 4, #ARGV, FIELDS do
+for i = FIRST, #ARGV, FIELDS do
   local position = tonumber(ARGV[i + 1])
   if next and position < next then
     -- A retry of a write whose answer was lost: answer with the cursor of then.
@@ -56,6 +91,19 @@ if added > 0 then
     redis.call('HSET', KEYS[1], 'next', next)
   end
   redis.call('HINCRBY', KEYS[1], 'count', added)
+  revive(KEYS[1])
+  if ARGV[4] ~= '' then
+    local at = redis.call('TIME')
+    redis.call('ZADD', KEYS[3], at[1] * 1000 + math.floor(at[2] / 1000), ARGV[4])
+  end
+  local most = tonumber(ARGV[6])
+  if most > 0 then
+    trim(KEYS[1], KEYS[2], most, run)
+  end
+  if ARGV[5] ~= '0' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[5])
+    redis.call('PEXPIRE', KEYS[2], ARGV[5])
+  end
   redis.call('PUBLISH', ARGV[1], cursors[#cursors])
 end
 return {'stored', cursors}

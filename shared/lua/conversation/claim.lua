@@ -10,6 +10,7 @@ if is_fenced(KEYS[1], ARGV[2]) then
   return {'fenced'}
 end
 become_writer(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+revive(KEYS[1])
 local own = entries_of(KEYS[1], KEYS[2], ARGV[1])
 -- After a clear there may be fewer than it had written; it goes on from what it is told here.
 local next = next_position(own)

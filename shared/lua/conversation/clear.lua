@@ -4,7 +4,8 @@
 --
 -- KEYS[1]  {tag}:history:<history>
 -- KEYS[2]  {tag}:messages:<history>
--- ARGV     1 channel
+-- KEYS[3]  {tag}:histories
+-- ARGV     1 channel, 2 conversation id
 -- Answer   how many
 
 local count = redis.call('XLEN', KEYS[2])
@@ -16,5 +17,6 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     redis.call('HDEL', KEYS[1], field)
   end
 end
+redis.call('ZREM', KEYS[3], ARGV[2])
 redis.call('PUBLISH', ARGV[1], 'cleared')
 return count

@@ -8,7 +8,9 @@
 --   retracted        the token that was used up by a retract
 --   writer           the run that may write               next   its next position
 --   count            messages in the stream
+--   deleted          1 while only the token is left of a conversation
 --   first:<run id>   entry id of the run's first message
+-- {tag}:histories, a zset: conversations by the time (ms) of their last append
 
 -- Whether a writer with this token comes too late.
 local function is_fenced(history, token)
@@ -48,6 +50,13 @@ local function next_position(own)
     end
   end
   return 0
+end
+
+-- Let a conversation that was deleted begin anew: it is not forgotten any more.
+local function revive(history)
+  if redis.call('HDEL', history, 'deleted') == 1 then
+    redis.call('PERSIST', history)
+  end
 end
 
 -- Make a run the writer. Its positions go on where it left off.

@@ -25,7 +25,7 @@ from shared.memory_backend import build_memory_backend
 from shared.message import Message, user_draft
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 from tests.unit.client.watcher import STEPS, check_order, collect, perform, told
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 
 async def test_a_whole_run_is_told_in_order(run: AsyncRun, puppet: Puppet) -> None:

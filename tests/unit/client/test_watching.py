@@ -12,7 +12,7 @@ from shared.errors import InvalidCursorError, UnknownRunError
 from shared.identifier import new_run_id
 from tests.unit.client.puppet import AGENT, Puppet
 from tests.unit.client.watcher import Watcher, count_calls, is_subscribed, subscriptions, texts_of
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 Value = TypeVar("Value")
 

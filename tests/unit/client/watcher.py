@@ -11,7 +11,7 @@ from shared.backend import Backend
 from shared.errors import StoreUnavailableError
 from shared.notification.memory import MemoryNotifications
 from tests.unit.client.puppet import Puppet
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 STEPS = ("say", "say two", "whisper", "hand over", "breathe")
 

@@ -7,7 +7,7 @@ from concurrent.futures import wait
 import pytest
 
 from agent_worker.engine.pydantic_ai.threads import ToolThreads
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 
 def test_a_call_has_its_result_or_its_exception() -> None:

@@ -11,16 +11,8 @@ from shared.ledger.memory import MemoryRunLedger
 from shared.memory_backend import build_memory_backend
 from shared.notification.memory import MemoryNotifications
 from shared.settings import Settings
-from tests.contract.values import (
-    AGENT,
-    COMPLETED,
-    conversation_name,
-    imported,
-    messages,
-    new_run,
-    take,
-    worker,
-)
+from shared.testing.conversation.value import conversation_name, imported, messages
+from tests.contract.values import AGENT, COMPLETED, new_run, take, worker
 
 
 class MovableClock:

@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.notification.redis import RedisNotifications
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 
 class Connection:

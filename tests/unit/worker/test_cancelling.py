@@ -11,7 +11,7 @@ from shared.message import ToolOutcome
 from shared.run import BusyPolicy, RunOptions, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Bell, Pause, Stage, idle
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 SCRIPT = (calls("search", "read"), calls("write"), says("done"))
 LAST = 7

@@ -12,7 +12,7 @@ from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import Role
 from shared.run import RunStatus
 from tests.unit.worker.stage import Stage
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 RUNS = 60
 CALLS = 4

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from agent_worker.loop_watch import LoopWatch
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 LIMIT_S = 0.1
 

@@ -22,7 +22,7 @@ from shared.run import Run, RunStatus
 from shared.window import pair_safe
 from tests.unit.engine.zoo import Notes, call, scripted
 from tests.unit.worker.stage import Pause, Stage
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 LIMIT = 2_000
 

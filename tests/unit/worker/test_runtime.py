@@ -10,7 +10,7 @@ from shared.errors import BrokerUnavailableError, CorruptEntryError, StoreUnavai
 from shared.run import Lease, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import AGENT, Bell, Pause, Stage, idle, raises
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 HELLO = (says("hi"),)
 

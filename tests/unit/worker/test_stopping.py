@@ -8,7 +8,7 @@ import structlog
 from shared.run import RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Bell, Pause, Stage, idle
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 HELLO = (says("hi"),)
 

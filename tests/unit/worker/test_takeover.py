@@ -14,7 +14,7 @@ from shared.message import MessageKind, ToolOutcome
 from shared.run import RunOptions, RunStatus
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Pause, Stage, idle, told
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 SCRIPT = (calls("search", "read"), calls("write"), says("done"))
 STEPS = range(1, 8)

@@ -5,7 +5,6 @@ from itertools import count
 
 import pytest
 
-from shared.backend import Backend
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.errors import FencedError, PositionGapError, UnstorableError
 from shared.message import (
@@ -20,7 +19,7 @@ from shared.message import (
     ToolCall,
     Usage,
 )
-from tests.contract.values import (
+from shared.testing.conversation.value import (
     conversation_name,
     imported,
     message,
@@ -29,15 +28,11 @@ from tests.contract.values import (
     run_name,
     texts,
 )
-from tests.waiting import eventually
+from shared.testing.waiting import eventually
 
 
 class ConversationWritingContract:
     """Order, atomicity, idempotency, fencing, visibility."""
-
-    @pytest.fixture
-    def store(self, backend: Backend) -> ConversationStore:
-        return backend.conversations
 
     async def test_messages_are_read_in_the_order_of_their_appends(
         self, store: ConversationStore
@@ -128,7 +123,7 @@ class ConversationWritingContract:
         assert [entry.cursor for entry in await store.list_messages(name)] == cursors
 
     async def test_concurrent_repetitions_store_once(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Idempotency holds for writes that race each other."""
         name, run_id = conversation_name(), run_name()
@@ -136,7 +131,7 @@ class ConversationWritingContract:
         answers = await asyncio.gather(
             *(
                 place.append(name, batch, writer=Writer(run_id, 1))
-                for place in [store, elsewhere.conversations] * 10
+                for place in [store, elsewhere] * 10
             )
         )
         assert all(answer == answers[0] for answer in answers)
@@ -169,13 +164,13 @@ class ConversationWritingContract:
         assert await store.list_messages(name) == []
 
     async def test_an_older_token_is_refused(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Fencing: once a newer writer claimed, an older one can do nothing any more."""
         name, run_id = conversation_name(), run_name()
         old, new = Writer(run_id, 1), Writer(run_id, 2)
         await store.append(name, messages(run_id, [0]), writer=old)
-        await elsewhere.conversations.claim(name, new, limit=0)
+        await elsewhere.claim(name, new, limit=0)
 
         with pytest.raises(FencedError):
             await store.append(name, messages(run_id, [1]), writer=old)
@@ -205,7 +200,7 @@ class ConversationWritingContract:
             await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 1))
 
     async def test_a_race_between_an_old_and_a_new_writer_leaves_no_gap(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Fencing: a zombie's appends end with the claim, and the new writer goes on from there."""
         name, run_id = conversation_name(), run_name()
@@ -221,9 +216,9 @@ class ConversationWritingContract:
             return bool(await store.list_messages(name))
 
         await eventually(has_begun)
-        claim = await elsewhere.conversations.claim(name, Writer(run_id, 2), limit=0)
+        claim = await elsewhere.claim(name, Writer(run_id, 2), limit=0)
         mine = messages(run_id, range(len(claim.own), len(claim.own) + 5))
-        await elsewhere.conversations.append(name, mine, writer=Writer(run_id, 2))
+        await elsewhere.append(name, mine, writer=Writer(run_id, 2))
         with pytest.raises(FencedError):
             await zombie
         positions = [entry.position for entry in await store.list_messages(name)]
@@ -271,7 +266,7 @@ class ConversationWritingContract:
         assert texts(await store.list_messages(name)) == [f"{run_id}.0", "a", "a", f"{run_id}.1"]
 
     async def test_batches_of_two_writers_stay_whole(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Atomicity and order: batches that race each other are neither torn nor reordered."""
         name, run_id = conversation_name(), run_name()
@@ -284,10 +279,10 @@ class ConversationWritingContract:
         async def bring_in() -> None:
             for number in range(20):
                 batch = [imported(f"{number}.{part}") for part in range(3)]
-                await elsewhere.conversations.append(name, batch)
+                await elsewhere.append(name, batch)
 
         await asyncio.gather(write(), bring_in())
-        stored = await elsewhere.conversations.list_messages(name)
+        stored = await elsewhere.list_messages(name)
         own = [entry.position for entry in stored if entry.run_id == run_id]
         others = [entry.text for entry in stored if entry.run_id is None]
         assert own == list(range(60))
@@ -296,7 +291,7 @@ class ConversationWritingContract:
             assert len({entry.run_id for entry in stored[start : start + 3]}) == 1
 
     async def test_a_reader_sees_a_batch_whole_or_not_at_all(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Atomicity: whenever somebody looks, the number of messages is a multiple of a batch's."""
         name, run_id = conversation_name(), run_name()
@@ -309,126 +304,16 @@ class ConversationWritingContract:
         writing = asyncio.create_task(write())
         seen = set()
         while not writing.done():
-            seen.add(len(await elsewhere.conversations.list_messages(name)) % 5)
+            seen.add(len(await elsewhere.list_messages(name)) % 5)
             await asyncio.sleep(0)
         await writing
         assert seen == {0}
 
     async def test_a_message_is_visible_elsewhere_when_append_returns(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """Visibility: no delay, over another connection either."""
         name, run_id = conversation_name(), run_name()
         for position in range(10):
             await store.append(name, messages(run_id, [position]), writer=Writer(run_id, 1))
-            assert len(await elsewhere.conversations.list_messages(name)) == position + 1
-
-
-class ConversationRemovalContract:
-    """Retract, clear, expire."""
-
-    @pytest.fixture
-    def store(self, backend: Backend) -> ConversationStore:
-        return backend.conversations
-
-    async def test_retract_removes_what_the_run_wrote(self, store: ConversationStore) -> None:
-        """Messages of others stay; the number of removed ones is answered, and 0 the next time."""
-        name, first, second = conversation_name(), run_name(), run_name()
-        await store.append(name, messages(first, [0, 1]), writer=Writer(first, 1))
-        await store.append(name, messages(second, [0, 1, 2]), writer=Writer(second, 2))
-        assert await store.retract(name, Writer(second, 2)) == 3
-        assert await store.retract(name, Writer(second, 2)) == 0
-        assert {entry.run_id for entry in await store.list_messages(name)} == {first}
-
-    async def test_after_retract_positions_start_again(self, store: ConversationStore) -> None:
-        """Whoever claims the run anew may write again from position 0."""
-        name, run_id = conversation_name(), run_name()
-        await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
-        await store.retract(name, Writer(run_id, 1))
-        claim = await store.claim(name, Writer(run_id, 2), limit=5)
-        assert claim.own == ()
-        assert claim.earlier == ()
-        await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 2))
-        assert len(await store.list_messages(name)) == 1
-
-    async def test_a_late_append_does_not_bring_a_retracted_run_back(
-        self, store: ConversationStore
-    ) -> None:
-        """A worker gave an append up before it retracted; the append arrives all the same."""
-        name, first, second = conversation_name(), run_name(), run_name()
-        await store.append(name, messages(first, [0]), writer=Writer(first, 1))
-        await store.append(name, messages(second, [0]), writer=Writer(second, 2))
-        await store.retract(name, Writer(second, 2))
-        for _ in range(2):
-            with pytest.raises(FencedError):
-                await store.append(name, messages(second, [0, 1]), writer=Writer(second, 2))
-            # Neither repeating the retract nor claiming again makes the token good.
-            assert await store.retract(name, Writer(second, 2)) == 0
-            await store.claim(name, Writer(second, 2), limit=5)
-        assert texts(await store.list_messages(name)) == [f"{first}.0"]
-
-    async def test_a_cursor_outlives_its_message(self, store: ConversationStore) -> None:
-        """A watcher whose last message was retracted goes on from its cursor."""
-        name, first, second = conversation_name(), run_name(), run_name()
-        await store.append(name, messages(first, [0]), writer=Writer(first, 1))
-        [gone] = await store.append(name, messages(second, [0]), writer=Writer(second, 2))
-        await store.retract(name, Writer(second, 2))
-        await store.append(name, [imported("new")])
-        assert texts(await store.list_messages(name, after=gone)) == ["new"]
-        assert texts(await store.list_messages(name, before=gone)) == [f"{first}.0"]
-
-    async def test_clear_removes_everything(self, store: ConversationStore) -> None:
-        """All messages go, of runs and of others; their number is answered."""
-        name, run_id = conversation_name(), run_name()
-        await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
-        await store.append(name, [imported("x")])
-        assert await store.clear(name) == 3
-        assert await store.list_messages(name) == []
-        assert await store.clear(name) == 0
-        assert await store.clear(conversation_name()) == 0
-
-    async def test_cursors_stay_valid_over_a_clear(self, store: ConversationStore) -> None:
-        """What is appended later lies behind every cursor of before."""
-        name = conversation_name()
-        cursors = await store.append(name, [imported("a"), imported("b")])
-        await store.clear(name)
-        await store.append(name, [imported("c")])
-        for cursor in cursors:
-            assert texts(await store.list_messages(name, after=cursor)) == ["c"]
-
-    async def test_a_run_goes_on_over_a_clear(self, store: ConversationStore) -> None:
-        """Its next append continues its positions; a repeated one finds no cursor any more."""
-        name, run_id = conversation_name(), run_name()
-        await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
-        await store.clear(name)
-        lost, added = await store.append(name, messages(run_id, [1, 2]), writer=Writer(run_id, 1))
-        assert lost == ""
-        stored = await store.list_messages(name)
-        assert [(entry.position, entry.cursor) for entry in stored] == [(2, added)]
-        again = await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
-        assert again == ["", "", added]
-
-    async def test_a_run_that_is_claimed_after_a_clear_starts_over(
-        self, store: ConversationStore
-    ) -> None:
-        """Whoever takes it over finds nothing of its own, and writes from position 0."""
-        name, run_id = conversation_name(), run_name()
-        await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
-        await store.clear(name)
-        assert (await store.claim(name, Writer(run_id, 2), limit=5)).own == ()
-        await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 2))
-        assert [entry.position for entry in await store.list_messages(name)] == [0]
-
-    async def test_an_expired_conversation_is_forgotten(self, store: ConversationStore) -> None:
-        """After its time it is as if it had never been, fencing tokens included."""
-        name, run_id = f"~{run_name()}", run_name()
-        await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 5))
-        await store.expire(name, 0.5)
-        assert len(await store.list_messages(name)) == 1
-
-        async def is_forgotten() -> bool:
-            return await store.list_messages(name) == []
-
-        await eventually(is_forgotten)
-        await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 1))
-        assert len(await store.list_messages(name)) == 1
+            assert len(await elsewhere.list_messages(name)) == position + 1

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.backend import Backend
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.errors import InvalidCursorError, NewerVersionError
 from shared.message import Draft, Message, Role
 from shared.version import FORMAT_VERSION
-from tests.contract.harness import Harness
-from tests.contract.values import conversation_name, imported, message, messages, run_name, texts
+from shared.testing.plugin import Damage
+from shared.testing.conversation.value import conversation_name, imported, message, messages, run_name, texts
 
 PAGES = 450
 """More messages than any store reads from its server at once."""
@@ -74,10 +73,6 @@ def with_roles(run_id: str, count: int) -> list[Message]:
 
 class ConversationReadingContract:
     """`list_messages`, and how readers learn of changes."""
-
-    @pytest.fixture
-    def store(self, backend: Backend) -> ConversationStore:
-        return backend.conversations
 
     async def test_an_unknown_conversation_is_empty(self, store: ConversationStore) -> None:
         """Reading what nobody wrote is no error."""
@@ -183,12 +178,12 @@ class ConversationReadingContract:
             await store.list_messages(conversation_name(), before=cursor)
 
     async def test_an_unreadable_entry_costs_only_itself(
-        self, backend: Backend, harness: Harness
+        self, store: ConversationStore, damage: Damage
     ) -> None:
         """Isolation of damage: everything around it is listed, claimed and continued."""
-        store, name, run_id = backend.conversations, conversation_name(), run_name()
+        name, run_id = conversation_name(), run_name()
         await store.append(name, [imported("a")])
-        await harness.damage(backend, name)
+        await damage(name)
         await store.append(name, [imported("b")])
 
         assert texts(await store.list_messages(name)) == ["a", "b"]
@@ -241,29 +236,60 @@ class ConversationReadingContract:
         assert texts((await store.claim(name, Writer(run_name(), 2), limit=1)).earlier) == ["d"]
         assert await store.list_messages(name, after=last) == []
 
-    async def test_a_watcher_hears_of_every_kind_of_change(
-        self, store: ConversationStore, elsewhere: Backend
-    ) -> None:
-        """A hint arrives within a second of an append, a retract and a clear."""
+    async def test_messages_are_counted(self, store: ConversationStore) -> None:
+        """All that is there, whoever wrote it; an unknown conversation has none."""
         name, run_id = conversation_name(), run_name()
-        watched = elsewhere.conversations
-        async with watched.notifications.subscribe(watched.topic(name)) as hints:
+        assert await store.count(name) == 0
+        await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
+        await store.append(name, [imported("x")])
+        assert await store.count(name) == 4
+        await store.retract(name, Writer(run_id, 1))
+        assert await store.count(name) == 1
+        await store.clear(name)
+        assert await store.count(name) == 0
+
+    async def test_conversations_that_hold_messages_are_listed(
+        self, store: ConversationStore, elsewhere: ConversationStore
+    ) -> None:
+        """Each once; not those that are empty, nor the histories of runs that are alone."""
+        names = [conversation_name() for _ in range(5)]
+        alone = f"~{run_name()}"
+        for name in [*names, alone]:
+            await store.append(name, [imported("a"), imported("b")])
+        await store.clear(names[0])
+        await store.list_messages(conversation_name())
+        known = [each async for each in elsewhere.conversation_ids()]
+        assert sorted(known) == sorted(names[1:])
+
+    async def test_a_watcher_hears_of_every_kind_of_change(
+        self, store: ConversationStore, elsewhere: ConversationStore
+    ) -> None:
+        """A hint arrives within a second of an append and of every way to remove."""
+        name, run_id = conversation_name(), run_name()
+        async with elsewhere.notifications.subscribe(elsewhere.topic(name)) as hints:
             await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 1))
             assert await hints.wait(1)
-            assert len(await watched.list_messages(name)) == 1
+            assert len(await elsewhere.list_messages(name)) == 1
             await store.retract(name, Writer(run_id, 1))
             assert await hints.wait(1)
             await store.append(name, [imported("x")])
             assert await hints.wait(1)
             await store.clear(name)
             assert await hints.wait(1)
+            [cursor] = await store.append(name, [imported("y")])
+            assert await hints.wait(1)
+            await store.remove(name, cursor)
+            assert await hints.wait(1)
+            await store.append(name, [imported("z")])
+            assert await hints.wait(1)
+            await store.delete(name)
+            assert await hints.wait(1)
 
     async def test_a_watcher_hears_nothing_of_other_conversations(
-        self, store: ConversationStore, elsewhere: Backend
+        self, store: ConversationStore, elsewhere: ConversationStore
     ) -> None:
         """A hint is about one conversation."""
-        watched = elsewhere.conversations
-        async with watched.notifications.subscribe(watched.topic(conversation_name())) as hints:
+        async with elsewhere.notifications.subscribe(elsewhere.topic(conversation_name())) as hints:
             # A subscription may begin with hints of its own, from connecting.
             while await hints.wait(0.1):
                 pass

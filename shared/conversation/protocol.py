@@ -7,7 +7,6 @@ from typing import Final, Protocol
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 
-
 DELETED_FENCE_S: Final = 3600.0
 """How long a deleted conversation still refuses who wrote to it. A frozen worker sleeps less."""
 
@@ -52,6 +51,7 @@ class ConversationStore(Protocol):
     - *Visibility*: a message is readable, by every reader, when `append` returns, and a
       notification on `topic(conversation_id)` follows.
     - *Isolation of damage*: an unreadable entry costs that entry; the rest stays readable.
+    - *Deletion*: what `delete` removed is not brought back by who wrote it.
     - *No holes*: an entry that is whole, but of a newer version than this process reads, is never
       left out. What would return it raises `NewerVersionError`; what lies before it can be read.
     """

@@ -256,9 +256,9 @@ class MemoryRunLedger:
     async def beat(self, worker: WorkerInfo) -> None:
         now = self._clock()
         newest = max((beat.lasts_from for beat in self._beats.values()), default=now)
-        is_back = now - newest > self._lease / 2
+        away = now - newest if now - newest > self._lease / 2 else timedelta()
         self._beats = {
-            name: replace(beat, lasts_from=now) if is_back else beat
+            name: replace(beat, lasts_from=beat.lasts_from + away)
             for name, beat in self._beats.items()
             if newest - beat.lasts_from < self._lease
         }

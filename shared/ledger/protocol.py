@@ -293,9 +293,9 @@ class RunLedger(Protocol):
     async def beat(self, worker: WorkerInfo) -> None:
         """Announce that a worker lives and what it serves. Leases last `lease_s` from here.
 
-        The first beat after half of `lease_s` without any is taken as the end of an outage: leases
-        of the others that lived until then last as long from there, so that whoever comes back
-        first leaves them theirs.
+        The first beat after half of `lease_s` without any is taken as the end of an outage, whose
+        time does not count: the others that lived until then have left of their leases what they
+        had before it, so that whoever comes back first leaves them theirs.
         """
         ...
 

@@ -12,12 +12,12 @@ from pytest_celery import CeleryWorkerCluster
 from agent_client import AsyncAgentClient, Message
 from shared.openai_chat import to_openai
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.celery_nodes.local import WorkerNode
 from tests.faulty import FaultySystem, run_faulty_system
 from tests.model_server import Answer, ModelServer, create_app, script_model, tool_call
 from tests.model_server.pairing import find_refusals
 from tests.traces import executions
-from shared.testing.waiting import eventually
 
 STARTED_S = 40.0
 

@@ -24,6 +24,7 @@ from agent_client import (
 )
 from shared.identifier import new_run_id
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import (
     calling,
     check_closed,
@@ -38,7 +39,6 @@ from tests.acceptance.conftest import (
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.model_server import ModelServer, create_app, status_model
 from tests.traces import permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -15,10 +15,10 @@ from redis import Redis
 from agent_client import AsyncAgentClient, AsyncRun, CancelResult, RunStatus, StatusEvent
 from agent_worker.testing import WorkerProcess
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, started, worker_at
 from tests.faulty import FaultySystem
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 from agent_client import AsyncAgentClient, Message, RunStatus, StatusEvent
 from shared.errors import StoreUnavailableError
 from shared.redis_client import script_source
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, started
 from tests.faulty import FaultySystem
 from tests.network import Proxy
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -10,10 +10,10 @@ from pytest_celery import CeleryBackendCluster, CeleryWorkerCluster
 from agent_client import AsyncAgentClient, Message, RunStatus
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, started, worker_at
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.traces import permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

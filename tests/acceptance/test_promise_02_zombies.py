@@ -13,11 +13,11 @@ import pytest
 
 from agent_client import AsyncAgentClient, RunStatus
 from agent_worker.testing import WorkerProcess
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play
 from tests.celery_nodes.local import wait_until
 from tests.faulty import FaultySystem
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent_client import AsyncAgentClient, RunStatus
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

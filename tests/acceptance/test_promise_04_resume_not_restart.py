@@ -14,11 +14,11 @@ import pytest
 
 from agent_client import AsyncAgentClient, Message, RunStatus
 from agent_worker.testing import WorkerProcess
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, scene, started
 from tests.faulty import FaultySystem
 from tests.model_server import Answer, ModelServer, script_model, tool_call
 from tests.traces import arm, executions, model_calls, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

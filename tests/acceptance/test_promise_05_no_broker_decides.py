@@ -16,11 +16,11 @@ from redis import Redis
 from agent_client import AsyncAgentClient, RunStatus
 from shared.celery_app import build_queue, create_celery_app
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, started
 from tests.acceptance.deployment import Deployment, deploy
 from tests.services import missing
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -27,6 +27,7 @@ from agent_client import (
     ToolOutcome,
 )
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import (
     calling,
     check_closed,
@@ -39,7 +40,6 @@ from tests.acceptance.conftest import (
 )
 from tests.model_server import ModelServer
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

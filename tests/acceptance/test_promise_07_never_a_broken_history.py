@@ -22,6 +22,7 @@ from shared.backend import Backend
 from shared.openai_chat import from_openai
 from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import calling, check_closed, scene, wait_stored, worker_at
 from tests.celery_nodes.local import WorkerNode
 from tests.model_server import (
@@ -39,7 +40,6 @@ from tests.model_server import (
 from tests.model_server.requirement import require_recordings
 from tests.model_server.sight import find_sight_faults, shown
 from tests.traces import permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -12,9 +12,9 @@ from redis import Redis
 from agent_client import AsyncAgentClient, AsyncRun, Message, RunStatus
 from agent_client.watching import RECHECK_S
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -15,6 +15,7 @@ import pytest
 
 from agent_client import AsyncAgentClient, AsyncRun, DeltaEvent, Message, Run, RunStatus
 from agent_worker.testing import WorkerProcess
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play
 from tests.acceptance.deployment import LEAVE_S, SLACK_S, Deployment, deploy, left
 from tests.model_server import (
@@ -27,7 +28,6 @@ from tests.model_server import (
     tool_call,
 )
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

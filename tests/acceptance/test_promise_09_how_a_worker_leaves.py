@@ -11,10 +11,10 @@ import pytest
 
 from agent_client import AsyncAgentClient, AsyncRun, RunStatus
 from agent_worker.testing import WorkerProcess
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play, started
 from tests.acceptance.deployment import LEAVE_S, Deployment, deploy, left
 from tests.traces import executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

@@ -19,13 +19,13 @@ from agent_client import AsyncAgentClient, AsyncRun, CancelResult, NewerVersionE
 from agent_worker.testing import WorkerProcess
 from shared.celery_app import WAKE_TASK, build_queue, create_celery_app
 from shared.redis_backend import build_redis_backend
+from shared.testing.waiting import eventually
 from shared.version import FORMAT_VERSION
 from tests.acceptance.conftest import play, started
 from tests.acceptance.deployment import NEWER_RELEASE, Deployment, deploy
 from tests.celery_nodes.fixtures import REPOSITORY
 from tests.contract.values import new_run
 from tests.newer_release import NEWER
-from shared.testing.waiting import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
 

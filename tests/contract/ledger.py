@@ -14,10 +14,10 @@ from shared.identifier import new_run_id, partition_of
 from shared.ledger.protocol import RunLedger
 from shared.message import MediaPart, TextPart, Usage
 from shared.run import CancelResult, Ending, NewRun, RunError, RunOptions, RunStatus
-from tests.contract.harness import Harness
 from shared.testing.conversation.value import conversation_name, run_name
-from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, take
 from shared.testing.waiting import eventually
+from tests.contract.harness import Harness
+from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, take
 
 
 class SubmitContract:

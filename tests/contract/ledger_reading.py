@@ -10,7 +10,15 @@ from shared.event import DeltaEvent, StatusEvent
 from shared.ledger.protocol import RunLedger
 from shared.run import Ending, Run, RunStatus
 from shared.testing.conversation.value import conversation_name, nested, run_name
-from tests.contract.values import AGENT, CANCELLED, COMPLETED, lease_new, new_run, next_millisecond, take
+from tests.contract.values import (
+    AGENT,
+    CANCELLED,
+    COMPLETED,
+    lease_new,
+    new_run,
+    next_millisecond,
+    take,
+)
 
 
 def delta(run_id: str, text: str) -> DeltaEvent:

@@ -11,10 +11,20 @@ from shared.backend import Backend
 from shared.errors import FencedError, UnknownRunError
 from shared.ledger.protocol import RunLedger, Sweep, WakeUp
 from shared.run import Lease, RunStatus
-from tests.contract.harness import SHORT_TIMES, Harness
 from shared.testing.conversation.value import conversation_name
-from tests.contract.values import AGENT, CANCELLED, COMPLETED, is_ready, lease_new, new_run, next_millisecond, take, worker
 from shared.testing.waiting import eventually
+from tests.contract.harness import SHORT_TIMES, Harness
+from tests.contract.values import (
+    AGENT,
+    CANCELLED,
+    COMPLETED,
+    is_ready,
+    lease_new,
+    new_run,
+    next_millisecond,
+    take,
+    worker,
+)
 
 
 class RecoveryContract:
@@ -102,6 +112,32 @@ class RecoveryContract:
         await elsewhere.ledger.beat(worker("worker-3"))
         swept = await elsewhere.ledger.sweep("worker-3", agents=[AGENT], limit=5)
         assert [each.run_id for each in swept.reclaimed] == [lease.run.id]
+
+    async def test_who_was_silent_before_an_outage_has_the_rest_of_a_lease(
+        self, harness: Harness
+    ) -> None:
+        """The time of the outage counts for nobody, the silence before it does."""
+        ledger = harness.open(lease_s=2.0).ledger
+        early = await lease_new(ledger)
+        since = time.monotonic()
+        late = await lease_new(ledger, worker_id="worker-4")
+
+        async def was_silent() -> bool:
+            await ledger.beat(worker("worker-4"))
+            return time.monotonic() - since > 1.4
+
+        async def nobody_is_live() -> bool:
+            return not await ledger.list_workers()
+
+        await eventually(was_silent)
+        await eventually(nobody_is_live)
+        await ledger.beat(worker("worker-3"))
+        back = time.monotonic()
+        first = await self._sweep_until_reclaimed(ledger)
+        assert [each.run_id for each in first.reclaimed] == [early.run.id]
+        assert time.monotonic() - back < 1.4, "it waited for a whole lease"
+        second = await self._sweep_until_reclaimed(ledger)
+        assert [each.run_id for each in second.reclaimed] == [late.run.id]
 
     async def test_who_comes_back_from_the_dead_is_fenced(self, ledger: RunLedger) -> None:
         """A worker whose run was taken over can neither finish it nor give it back."""

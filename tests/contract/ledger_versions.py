@@ -6,10 +6,10 @@ from shared.backend import Backend
 from shared.errors import FencedError
 from shared.ledger.protocol import RunLedger
 from shared.run import CancelResult, Lease, RunStatus
-from shared.version import FORMAT_VERSION
 from shared.testing.conversation.value import conversation_name
-from tests.contract.values import AGENT, COMPLETED, lease_new, new_run, take, worker
 from shared.testing.waiting import eventually
+from shared.version import FORMAT_VERSION
+from tests.contract.values import AGENT, COMPLETED, lease_new, new_run, take, worker
 
 NEWER = FORMAT_VERSION + 1
 NEWEST = FORMAT_VERSION + 2

@@ -12,8 +12,8 @@ from redis.crc import key_slot
 
 from shared.errors import StoreUnavailableError
 from shared.redis_keys import Keys
-from tests.contract.harness import ClusterHarness
 from shared.testing.conversation.value import imported, texts
+from tests.contract.harness import ClusterHarness
 from tests.contract.values import AGENT, new_run, worker
 from tests.services import RedisServer
 from tests.topologies.cluster import RedisCluster

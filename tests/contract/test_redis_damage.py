@@ -15,12 +15,12 @@ from shared.errors import CorruptEntryError, UnknownRunError
 from shared.identifier import new_run_id
 from shared.redis_keys import Keys
 from shared.run import RunStatus
-from tests.contract.harness import RedisHarness
 from shared.testing.conversation.value import conversation_name, imported, message, texts
+from shared.testing.waiting import eventually
+from tests.contract.harness import RedisHarness
 from tests.contract.values import AGENT, COMPLETED, new_run, take, worker
 from tests.garbage import GARBAGE
 from tests.services import RedisServer
-from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from shared.backend import Backend
 from shared.errors import ConfigurationError, InvalidCursorError, StoreUnavailableError
 from shared.redis_keys import Keys
-from tests.contract.harness import RedisHarness
 from shared.testing.conversation.value import conversation_name
+from shared.testing.waiting import eventually
+from tests.contract.harness import RedisHarness
 from tests.contract.values import AGENT, lease_new, new_run, worker
 from tests.services import RedisServer
-from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from redis import Redis
 from shared.backend import Backend
 from shared.conversation.protocol import Writer
 from shared.errors import StoreUnavailableError
+from shared.testing.conversation.value import conversation_name, message
 from tests.celery_nodes.local import wait_until
 from tests.contract.harness import ClusterHarness, RedisHarness
-from shared.testing.conversation.value import conversation_name, message
 from tests.contract.values import COMPLETED, lease_new, new_run
 from tests.services import RedisServer, find_redis_binary, missing
 from tests.topologies.cluster import RedisCluster

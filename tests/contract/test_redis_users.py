@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from shared.errors import ConfigurationError
-from tests.contract.harness import RedisHarness
 from shared.testing.conversation.value import conversation_name, imported
+from tests.contract.harness import RedisHarness
 from tests.contract.values import new_run, worker
 from tests.services import RedisServer
 from tests.topologies.users import PASSWORD, User

@@ -17,12 +17,12 @@ from agent_client import AsyncAgentClient, RunStatus
 from agent_worker.testing import WorkerProcess
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.acceptance.conftest import play
 from tests.celery_nodes.fixtures import REPOSITORY
 from tests.celery_nodes.local import WorkerNode, wait_until
 from tests.services import missing
 from tests.traces import FOLDER, executions, permit
-from shared.testing.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 from agent_client import AsyncAgentClient
 from agent_worker.testing import WorkerProcess
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from tests.celery_nodes.fixtures import REPOSITORY
 from tests.traces import FOLDER, executions
-from shared.testing.waiting import eventually
 
 RESULT_S: Final = 60.0
 """Far more than anything here takes, on a machine that does something else as well."""

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.errors import InvalidCursorError, NewerVersionError
 from shared.message import Draft, Message, Role
-from shared.version import FORMAT_VERSION
+from shared.testing.conversation.value import (
+    conversation_name,
+    imported,
+    message,
+    messages,
+    run_name,
+    texts,
+)
 from shared.testing.plugin import Damage
-from shared.testing.conversation.value import conversation_name, imported, message, messages, run_name, texts
+from shared.version import FORMAT_VERSION
 
 PAGES = 450
 """More messages than any store reads from its server at once."""

@@ -23,9 +23,9 @@ from shared.backend import Backend
 from shared.errors import InvalidCursorError, StoreUnavailableError
 from shared.memory_backend import build_memory_backend
 from shared.message import Message, user_draft
+from shared.testing.waiting import eventually
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 from tests.unit.client.watcher import STEPS, check_order, collect, perform, told
-from shared.testing.waiting import eventually
 
 
 async def test_a_whole_run_is_told_in_order(run: AsyncRun, puppet: Puppet) -> None:

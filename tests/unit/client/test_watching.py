@@ -10,9 +10,9 @@ from agent_client import AsyncAgentClient, AsyncRun, Message, RemovedEvent
 from shared.backend import Backend
 from shared.errors import InvalidCursorError, UnknownRunError
 from shared.identifier import new_run_id
+from shared.testing.waiting import eventually
 from tests.unit.client.puppet import AGENT, Puppet
 from tests.unit.client.watcher import Watcher, count_calls, is_subscribed, subscriptions, texts_of
-from shared.testing.waiting import eventually
 
 Value = TypeVar("Value")
 

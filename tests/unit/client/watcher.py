@@ -10,8 +10,8 @@ from agent_client import DeltaEvent, Message, MessageEvent, RunEvent, StatusEven
 from shared.backend import Backend
 from shared.errors import StoreUnavailableError
 from shared.notification.memory import MemoryNotifications
-from tests.unit.client.puppet import Puppet
 from shared.testing.waiting import eventually
+from tests.unit.client.puppet import Puppet
 
 STEPS = ("say", "say two", "whisper", "hand over", "breathe")
 

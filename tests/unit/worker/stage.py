@@ -24,9 +24,9 @@ from shared.message import Message
 from shared.notification.memory import MemoryNotifications
 from shared.run import Ending, Lease, NewRun, Run, RunStatus, WorkerInfo
 from shared.settings import Settings
+from shared.testing.waiting import eventually
 from shared.version import FORMAT_VERSION
 from tests.unit.worker.scripted import ScriptedEngine
-from shared.testing.waiting import eventually
 
 AGENT: Final = "clerk"
 TIMES: Final[dict[str, Any]] = {"lease_s": 3.0, "heartbeat_s": 0.05, "sweep_s": 0.02}

@@ -9,9 +9,9 @@ from agent_worker.execution import drive
 from agent_worker.execution.closing import open_calls
 from shared.message import ToolOutcome
 from shared.run import BusyPolicy, RunOptions, RunStatus
+from shared.testing.waiting import eventually
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Bell, Pause, Stage, idle
-from shared.testing.waiting import eventually
 
 SCRIPT = (calls("search", "read"), calls("write"), says("done"))
 LAST = 7

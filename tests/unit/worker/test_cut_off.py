@@ -11,8 +11,8 @@ from agent_worker import tool_context
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import Role
 from shared.run import RunStatus
-from tests.unit.worker.stage import Stage
 from shared.testing.waiting import eventually
+from tests.unit.worker.stage import Stage
 
 RUNS = 60
 CALLS = 4

@@ -19,10 +19,10 @@ from agent_worker.engine.pydantic_ai.bounding import cut
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import DataPart, Message, MessageKind, Role, ToolOutcome
 from shared.run import Run, RunStatus
+from shared.testing.waiting import eventually
 from shared.window import pair_safe
 from tests.unit.engine.zoo import Notes, call, scripted
 from tests.unit.worker.stage import Pause, Stage
-from shared.testing.waiting import eventually
 
 LIMIT = 2_000
 

@@ -8,9 +8,9 @@ import structlog
 
 from shared.errors import BrokerUnavailableError, CorruptEntryError, StoreUnavailableError
 from shared.run import Lease, RunStatus
+from shared.testing.waiting import eventually
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import AGENT, Bell, Pause, Stage, idle, raises
-from shared.testing.waiting import eventually
 
 HELLO = (says("hi"),)
 

@@ -6,9 +6,9 @@ import pytest
 import structlog
 
 from shared.run import RunStatus
+from shared.testing.waiting import eventually
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Bell, Pause, Stage, idle
-from shared.testing.waiting import eventually
 
 HELLO = (says("hi"),)
 

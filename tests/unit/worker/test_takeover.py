@@ -12,9 +12,9 @@ from agent_worker.execution.closing import open_calls
 from agent_worker.runtime import Runtime
 from shared.message import MessageKind, ToolOutcome
 from shared.run import RunOptions, RunStatus
+from shared.testing.waiting import eventually
 from tests.unit.worker.scripted import ScriptedEngine, calls, says
 from tests.unit.worker.stage import Pause, Stage, idle, told
-from shared.testing.waiting import eventually
 
 SCRIPT = (calls("search", "read"), calls("write"), says("done"))
 STEPS = range(1, 8)

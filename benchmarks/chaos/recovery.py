@@ -65,10 +65,37 @@ def read_log(path: Path) -> list[LogEntry]:
     return entries
 
 
+_STORE_AWAY: Final = frozenset(
+    {FaultKind.STORE_RESTART, FaultKind.STORE_STALL, FaultKind.STORE_SILENCE}
+)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """One run that was taken from a worker that came to harm; times as in `Harm`."""
+
+    harmed_at: float
+    taken_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.taken_at - self.harmed_at
+
+
+def without_outages(recoveries: Iterable[Recovery], harms: Iterable[Harm]) -> list[Recovery]:
+    """Those in whose time the store answered: while it is away, nobody can take anything."""
+    away = [(harm.at, harm.until) for harm in harms if harm.kind in _STORE_AWAY]
+    return [
+        each
+        for each in recoveries
+        if not any(begin < each.taken_at and end > each.harmed_at for begin, end in away)
+    ]
+
+
 def recoveries(
     harms: Sequence[Harm], logs: Sequence[LogEntry], kinds: Iterable[FaultKind]
-) -> list[float]:
-    """For each run that a worker held when it came to harm: seconds until another one took it.
+) -> list[Recovery]:
+    """For each run that a worker held when it came to harm: when another one took it.
 
     Runs that no other worker had to take, since they had ended, are not among them.
     """
@@ -77,7 +104,7 @@ def recoveries(
         by_run[entry.run_id].append(entry)
     kinds = frozenset(kinds)
     return [
-        taken - harm.at
+        Recovery(harm.at, taken)
         for harm in harms
         if harm.kind in kinds
         for entries in by_run.values()

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.chaos.evidence import Evidence
 from benchmarks.chaos.findings import Findings, Violation
-from benchmarks.chaos.recovery import Spread, recoveries
+from benchmarks.chaos.recovery import Spread, recoveries, without_outages
 from benchmarks.chaos.schedule import FaultKind
 
 _REFUSED = "fencing token"
@@ -150,7 +150,12 @@ def _times(evidence: Evidence) -> dict[str, float | int]:
         ("recovery after a freeze", (FaultKind.FREEZE,)),
         ("hand-over after SIGTERM", (FaultKind.TERMINATE,)),
     ):
-        times |= _spread(name, Spread.of(recoveries(evidence.harms, evidence.logs, kinds)))
+        found = recoveries(evidence.harms, evidence.logs, kinds)
+        calm = without_outages(found, evidence.harms)
+        times |= _spread(name, Spread.of(each.seconds for each in calm))
+        if len(calm) < len(found):
+            among = f"{name}, those with the store away included"
+            times |= _spread(among, Spread.of(each.seconds for each in found))
     exits = [harm.exit_s for harm in evidence.harms if harm.exit_s is not None]
     return times | _spread("exit after SIGTERM", Spread.of(exits))
 

@@ -1,7 +1,6 @@
 """Conversations that Redis shortens and forgets."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -119,8 +118,8 @@ async def test_a_conversation_is_forgotten_when_nothing_is_appended(
     keys = Keys(harness.key_prefix)
     async with Redis.from_url(redis_server.url, decode_responses=True) as redis:
 
-        async def left_ms() -> list[Any]:
-            return [await redis.pttl(key) for key in (keys.history(name), keys.messages(name))]
+        async def left_ms() -> list[int]:
+            return [int(await redis.pttl(key)) for key in (keys.history(name), keys.messages(name))]
 
         await store.append(name, messages(run_id, [0]), writer=Writer(run_id, 7))
         first = await left_ms()

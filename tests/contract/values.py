@@ -1,14 +1,11 @@
 """Messages, runs and workers for the contract suites."""
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from shared.identifier import new_run_id, partition_of
 from shared.ledger.protocol import RunLedger
-from shared.message import Message, user_draft
 from shared.run import AgentInfo, Ending, Lease, NewRun, RunStatus, WorkerInfo
 from shared.testing.waiting import eventually
 

@@ -30,7 +30,9 @@ local function trim(history, messages, most, run)
             redis.call('HDEL', history, 'first:' .. each[2])
           end
         end
-        redis.call('HINCRBY', history, 'count', -#gone)
+        if #gone > 0 then -- or the number would be written as -0, which is none to Redis
+          redis.call('HINCRBY', history, 'count', -#gone)
+        end
         return
       end
       gone[#gone + 1] = {entry[1], entry[2][2]}

@@ -20,6 +20,13 @@ from shared.testing.conversation.reading import ConversationReadingContract
 from shared.testing.conversation.removal import ConversationRemovalContract
 from shared.testing.conversation.writing import ConversationWritingContract
 
+__all__ = [
+    "ConversationContract",
+    "ConversationReadingContract",
+    "ConversationRemovalContract",
+    "ConversationWritingContract",
+]
+
 
 class ConversationContract(
     ConversationWritingContract, ConversationReadingContract, ConversationRemovalContract

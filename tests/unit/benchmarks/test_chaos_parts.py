@@ -10,7 +10,7 @@ import pytest
 from benchmarks.chaos.evidence import Harm, LogEntry
 from benchmarks.chaos.journal import PATH, journaled, read_journal
 from benchmarks.chaos.plan import make_plan
-from benchmarks.chaos.recovery import Spread, read_log, recoveries
+from benchmarks.chaos.recovery import Recovery, Spread, read_log, recoveries, without_outages
 from benchmarks.chaos.relay import Relay
 from benchmarks.chaos.schedule import Fault, FaultKind, make_schedule
 from shared.errors import BrokerUnavailableError
@@ -73,8 +73,21 @@ def test_recovery_is_the_time_until_another_worker_takes_the_run() -> None:
         LogEntry(16, "run.resumed", "elsewhere", "a"),
     ]
     harms = [Harm(FaultKind.FREEZE, 10, 17, "a"), Harm(FaultKind.KILL, 10, 11, "b")]
-    assert recoveries(harms, logs, FROZEN) == [4]
-    assert recoveries(harms, logs, (FaultKind.KILL,)) == [6]
+    assert recoveries(harms, logs, FROZEN) == [Recovery(10, 14)]
+    assert recoveries(harms, logs, (FaultKind.KILL,)) == [Recovery(10, 16)]
+
+
+@pytest.mark.parametrize(
+    ("away", "is_calm"), [((1, 9), True), ((9, 11), False), ((12, 13), False), ((14, 15), True)]
+)
+def test_recoveries_with_an_outage_in_their_way_are_told_apart(
+    away: tuple[float, float], is_calm: bool
+) -> None:
+    """While the store is away nobody can take a run; before and after, it is no excuse."""
+    recovery = Recovery(harmed_at=10, taken_at=14)
+    outage = Harm(FaultKind.STORE_STALL, *away)
+    broker = Harm(FaultKind.BROKER_RESTART, 10, 14)
+    assert without_outages([recovery], [outage, broker]) == ([recovery] if is_calm else [])
 
 
 def test_a_frozen_worker_that_goes_on_with_its_run_recovers_from_nothing() -> None:

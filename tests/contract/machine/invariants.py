@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+from shared.identifier import is_alone
 from shared.message import Message, Role
 from shared.run import TRANSITIONS, Run, RunStatus
 from tests.contract.machine.reference_history import ReferenceHistory, words
@@ -58,6 +59,9 @@ def check_indexes(found: Snapshot, ledger: ReferenceLedger) -> None:
     assert found.cancelling == stopping
     assert found.by_status == _groups((run.status, run.id) for run in runs)
     assert found.by_history == _groups((run.history_id, run.id) for run in runs)
+    if found.listed is not None:
+        written = {name for name, messages in found.messages.items() if messages}
+        assert found.listed >= {name for name in written if not is_alone(name)}
     assert not found.forgotten
 
 

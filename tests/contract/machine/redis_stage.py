@@ -128,6 +128,7 @@ class _Reading:
         self._cancelling: list[str] = []
         self._by_status: dict[RunStatus, frozenset[str]] = {}
         self._by_history: dict[str, frozenset[str]] = {}
+        self._listed: list[str] = []
         self._forgotten: list[str] = []
         for key, value in keys:
             if key.startswith("{"):
@@ -152,6 +153,7 @@ class _Reading:
             cancelling=frozenset(self._cancelling),
             by_status=self._by_status,
             by_history=self._by_history,
+            listed=frozenset(self._listed),
             forgotten=frozenset(self._forgotten),
         )
 
@@ -189,5 +191,7 @@ class _Reading:
                 self._by_status[status] = self._by_status.get(status, frozenset()) | set(value)
             case "runs":
                 self._by_history[rest] = frozenset(value)
+            case "histories":
+                self._listed += value
             case _ if word not in _NOT_READ:
                 self._forgotten.append(word)

@@ -190,7 +190,7 @@ class ReferenceLedger:
             # An outage, for those that lived when it began.
             for name, beat in self.beats.items():
                 if newest - beat < self.settings.lease_s:
-                    self.beats[name] = self.now
+                    self.beats[name] = beat + (self.now - newest)
         self.beats[worker.id] = self.now
 
     def retire(self, worker_id: str) -> None:

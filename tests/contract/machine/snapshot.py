@@ -23,6 +23,7 @@ class Snapshot:
         cancelling: Runs that a sweep names to their worker as asked to stop.
         by_status: Runs, as lists find them.
         by_history: The same, by their history.
+        listed: Conversations that a listing finds; None where there is no index of them.
         forgotten: Keys that nothing above has read and that should not be there.
     """
 
@@ -37,4 +38,5 @@ class Snapshot:
     cancelling: frozenset[str] = frozenset()
     by_status: Mapping[RunStatus, frozenset[str]] = field(default_factory=dict)
     by_history: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    listed: frozenset[str] | None = None
     forgotten: frozenset[str] = frozenset()

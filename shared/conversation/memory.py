@@ -9,13 +9,14 @@ from itertools import count, islice
 import structlog
 
 from shared.codec import decode_message, encode
-from shared.conversation.protocol import DELETED_FENCE_S, Claim, Writer
-from shared.errors import (
-    CorruptEntryError,
-    FencedError,
-    NewerVersionError,
-    PositionGapError,
+from shared.conversation.fencing import (
+    check_not_used_up,
+    check_positions,
+    check_token,
+    count_known,
 )
+from shared.conversation.protocol import DELETED_FENCE_S, Claim, Writer
+from shared.errors import CorruptEntryError, NewerVersionError
 from shared.identifier import is_alone
 from shared.memory.clock import Clock, utc_now
 from shared.memory.cursor import format_cursor, parse_cursor
@@ -60,11 +61,7 @@ class _Log:
         Raises:
             FencedError: A greater token was here.
         """
-        if writer.fencing_token < self.fencing_token:
-            raise FencedError(
-                f"Run {writer.run_id} writes with token {writer.fencing_token}, but "
-                f"{self.fencing_token} was given out since; drop the run, another worker has it."
-            )
+        check_token(writer, self.fencing_token)
         self.fencing_token = writer.fencing_token
         if self.writer != writer.run_id:
             self.writer = writer.run_id
@@ -124,11 +121,7 @@ class MemoryConversationStore:
             known: list[str] = []
         else:
             log.admit(writer)
-            if writer.fencing_token == log.retracted_token:
-                raise FencedError(
-                    f"Run {writer.run_id} was retracted under token {writer.fencing_token}; only "
-                    "who leases it again may write."
-                )
+            check_not_used_up(writer, log.retracted_token)
             known = _known_cursors(log, messages, writer)
         # Encoded before anything is stored: one message that cannot be stored must not leave the
         # others behind.
@@ -277,18 +270,7 @@ def _known_cursors(log: _Log, messages: Sequence[Message], writer: Writer) -> li
     Raises:
         PositionGapError: What follows them does not continue the run.
     """
+    check_positions(messages, writer)
+    known = messages[: count_known(messages, writer, log.next_position)]
     cursors = {entry.position: entry.cursor for entry in log.entries_of(writer.run_id)}
-    known: list[str] = []
-    expected = log.next_position
-    for message in messages:
-        if message.position < log.next_position == expected and message.run_id == writer.run_id:
-            known.append(cursors.get(message.position, ""))
-        elif message.position == expected and message.run_id == writer.run_id:
-            expected += 1
-        else:
-            raise PositionGapError(
-                f"Run {writer.run_id} appends position {message.position} of run {message.run_id}, "
-                f"but its own position {expected} comes next; claim the conversation again and "
-                "continue from what it holds."
-            )
-    return known
+    return [cursors.get(message.position, "") for message in known]

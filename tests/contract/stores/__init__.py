@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.stores.backend import open_cluster, open_memory, open_redis
 from tests.contract.stores.harness import StoreHarness
+from tests.contract.stores.local import open_file, open_sqlite
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Kind:
 STORES: Final[Mapping[str, Kind]] = MappingProxyType(
     {
         "memory": Kind(open_memory),
+        "file": Kind(open_file),
+        "sqlite": Kind(open_sqlite),
         "redis": Kind(open_redis, is_service=True),
         "cluster": Kind(open_cluster, is_service=True),
     }

@@ -72,20 +72,24 @@ class AsyncAgentClient:
         """A client with a worker of its own, all in this process: no Redis, no Celery.
 
         Needs what a worker needs (``pip install celery-agents[worker]``). The worker starts with
-        the first use and stops with `aclose`; its conversations are gone then.
+        the first use and stops with `aclose`. Runs are in memory and gone then; so are conversations,
+        unless `conversation` has a `backend` that keeps them, such as ``sqlite:///chat.db``. A run
+        that the end of the process cut off is not resumed; its messages stay, and the next run of
+        the conversation goes on behind them.
 
         Args:
             agents: Pydantic AI agents with a name, agent definitions, or modules (or their names)
                 that hold such.
             settings: As of a worker; from the environment unless given.
-            conversation: How its runs use conversations.
+            conversation: How its runs use conversations, and where these are kept.
 
         Raises:
             AgentDefinitionError: Something that cannot be served.
+            ConfigurationError: Conversations cannot be kept where `conversation` says.
         """
         from agent_client.local import compose
 
-        system = compose(agents, settings if settings is not None else Settings())
+        system = compose(agents, settings if settings is not None else Settings(), conversation)
         return cls(
             system.settings,
             conversation=conversation,

@@ -1,4 +1,4 @@
-"""Local mode: client, runs, conversations and a worker in one process, without Redis and Celery.
+"""Local mode: client, runs and a worker in one process, without Redis and Celery.
 
 The only module of the client that may import the worker; nobody loads it who does not ask for local
 mode.
@@ -14,14 +14,15 @@ from agent_worker.local import LocalDispatcher, build_local_runtime
 from agent_worker.registry import load_agents, serve
 from agent_worker.runtime import Runtime
 from shared.backend import Backend
+from shared.backend_building import build_local_backend
+from shared.conversation.config import REDIS, ConversationConfig
 from shared.errors import AgentDefinitionError
-from shared.memory_backend import build_memory_backend
 from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSystem:
-    """Everything that a client needs, in memory and made for each other."""
+    """Everything that a client needs, in one process and made for each other."""
 
     settings: Settings
     backend: Backend
@@ -43,15 +44,28 @@ class LocalSystem:
             await self.backend.aclose()
 
 
-def compose(agents: Iterable[object], settings: Settings) -> LocalSystem:
+def compose(
+    agents: Iterable[object], settings: Settings, conversation: ConversationConfig | None = None
+) -> LocalSystem:
     """A system that serves `agents`; see `AsyncAgentClient.local` for what they may be.
 
     Raises:
         AgentDefinitionError: One cannot be served, two have one name, or there is none.
+        ConfigurationError: Conversations cannot be kept where the config says.
     """
-    backend = build_memory_backend(settings)
-    runtime, dispatcher = build_local_runtime(settings, backend, _by_name(agents))
+    by_name = _by_name(agents)
+    backend = build_local_backend(settings, _conversation_url(conversation, settings))
+    runtime, dispatcher = build_local_runtime(settings, backend, by_name)
     return LocalSystem(settings, backend, dispatcher, runtime)
+
+
+def _conversation_url(config: ConversationConfig | None, settings: Settings) -> str | None:
+    """Where conversations are kept, if not in the memory of this process."""
+    if config is None or "backend" not in config.model_fields_set:
+        return None
+    if config.backend == REDIS:
+        return settings.redis_url.get_secret_value()
+    return config.url
 
 
 def _by_name(agents: Iterable[object]) -> dict[str, AgentDefinition]:

@@ -6,9 +6,11 @@ from contextlib import AbstractAsyncContextManager
 import structlog
 
 from shared.backend import Backend
+from shared.backend_building import build_backend
 from shared.conversation.config import ConversationConfig
+from shared.conversation.url import check_distributed
 from shared.dispatch.protocol import Dispatcher
-from shared.errors import BrokerUnavailableError, NotDistributedError, RequestError
+from shared.errors import BrokerUnavailableError, RequestError
 from shared.ledger.protocol import WakeUp
 from shared.settings import Settings
 
@@ -49,7 +51,8 @@ class Session:
         self._owns_backend = backend is None
         self._owns_dispatcher = dispatcher is None
         # Opened now, though it connects later, so that a bad URL is an error here.
-        self.backend = backend if backend is not None else _open_redis(settings)
+        url = conversation.url if conversation is not None else None
+        self.backend = backend if backend is not None else build_backend(settings, url)
         self._dispatcher = dispatcher
         self._lifespan = lifespan
         self._has_started = False
@@ -114,16 +117,5 @@ def _check_distributed(
         return
     if backend is not None:
         backend.check_distributed()
-    if conversation is not None and conversation.backend == "memory":
-        raise NotDistributedError(
-            "ConversationConfig(backend='memory') keeps messages in this process, where remote "
-            "workers cannot see them. Use backend='redis', or run everything in this process with "
-            "AsyncAgentClient.local(...)."
-        )
-
-
-def _open_redis(settings: Settings) -> Backend:
-    # Loaded here, since redis-py takes longer to import than all else of the client together.
-    from shared.redis_backend import build_redis_backend
-
-    return build_redis_backend(settings)
+    if conversation is not None and conversation.url is not None:
+        check_distributed(conversation.url)

@@ -1,7 +1,8 @@
 """A backend: one consistent set of the places where runs and conversations are kept."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from shared.conversation.protocol import ConversationStore
 from shared.errors import NotDistributedError
@@ -40,10 +41,14 @@ class Backend:
         for what, store in (("run ledger", self.ledger), ("conversation", self.conversations)):
             if not store.is_distributed:
                 raise NotDistributedError(
-                    f"The {what} is in memory, which workers in other processes cannot see. Use "
-                    "Redis (set AGENTS_REDIS_URL, conversation backend 'redis'), or run everything "
-                    "in this process with AsyncAgentClient.local(...)."
+                    f"The {what} is in the memory or on the disk of this machine, which remote "
+                    "workers cannot see. Use Redis (set AGENTS_REDIS_URL, conversation backend "
+                    "'redis'), or run everything in this process with AsyncAgentClient.local(...)."
                 )
+
+    def with_conversations(self, conversations: ConversationStore) -> Self:
+        """The same with conversations elsewhere, which are closed with it, before the rest."""
+        return replace(self, conversations=conversations, close=(conversations.aclose, *self.close))
 
     async def aclose(self) -> None:
         """Give all connections back."""

@@ -1,7 +1,10 @@
 """Runs and conversations in the memory of this process: local mode, and fast tests."""
 
+from urllib.parse import urlsplit
+
 from shared.backend import Backend
 from shared.conversation.memory import MemoryConversationStore
+from shared.errors import ConfigurationError
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
 from shared.notification.memory import MemoryNotifications
@@ -19,3 +22,17 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
         conversations=MemoryConversationStore(notifications, clock=clock),
         close=(notifications.aclose,),
     )
+
+
+def open_memory_conversations(url: str, _: Settings) -> MemoryConversationStore:
+    """Conversations of this process and event loop, empty at the beginning.
+
+    Raises:
+        ConfigurationError: The URL says more than ``memory://``.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "memory:// takes nothing behind it: each store is a new and empty one."
+        )
+    return MemoryConversationStore(MemoryNotifications())

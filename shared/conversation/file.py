@@ -4,7 +4,9 @@ from pathlib import Path
 
 from shared.conversation.local.file_storage import FileStorage
 from shared.conversation.local.store import LocalConversationStore
+from shared.conversation.local.path import folder_of
 from shared.memory.clock import Clock, utc_now
+from shared.settings import Settings
 
 
 class FileConversationStore(LocalConversationStore):
@@ -21,3 +23,12 @@ class FileConversationStore(LocalConversationStore):
 
     def __init__(self, folder: str | Path, *, clock: Clock = utc_now) -> None:
         super().__init__(FileStorage(Path(folder)), clock=clock)
+
+
+def open_url(url: str, _: Settings) -> FileConversationStore:
+    """The store of ``file:///absolute/folder`` or ``file:relative/folder``.
+
+    Raises:
+        ConfigurationError: It names no folder, or one that cannot be made or used.
+    """
+    return FileConversationStore(folder_of(url))

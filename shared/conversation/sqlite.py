@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from shared.conversation.local.path import database_of
 from shared.conversation.local.sqlite_storage import SqliteStorage
 from shared.conversation.local.store import LocalConversationStore
 from shared.memory.clock import Clock, utc_now
+from shared.settings import Settings
 
 
 class SqliteConversationStore(LocalConversationStore):
@@ -21,3 +23,12 @@ class SqliteConversationStore(LocalConversationStore):
 
     def __init__(self, path: str | Path, *, clock: Clock = utc_now) -> None:
         super().__init__(SqliteStorage(Path(path)), clock=clock)
+
+
+def open_url(url: str, _: Settings) -> SqliteConversationStore:
+    """The store of ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+
+    Raises:
+        ConfigurationError: It names no file, or one that cannot be made or used.
+    """
+    return SqliteConversationStore(database_of(url))

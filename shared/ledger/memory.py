@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import count, islice
+from itertools import islice
 from typing import Final
 
 from shared.codec import stored_form
@@ -71,7 +71,7 @@ class MemoryRunLedger:
             clock=clock,
         )
         self._lines: dict[str, WaitingLine] = defaultdict(WaitingLine)  # by history
-        self._tokens = count(1)  # for all conversations, so that none is given away twice
+        self._token = 0  # of all conversations, so that none is given away twice
         self._repeated: set[str] = set()  # submitted again, so that somebody else counts on them
         self._ready: dict[str, datetime] = {}  # when a sweep takes the run without a ring
         self._leased: dict[str, dict[str, datetime]] = {}  # by worker: its runs, and since when
@@ -168,7 +168,7 @@ class MemoryRunLedger:
             return None
         if run.id in self._leased.get(worker_id, ()):
             # What this worker sent under the former token, and gave up, must not come in now.
-            run = run.model_copy(update={"fencing_token": next(self._tokens)})
+            run = run.model_copy(update={"fencing_token": self._give_token()})
             self._runs.replace(run)
             return Lease(run=run, worker_id=worker_id, fencing_token=run.fencing_token)
         if run.id not in self._ready:
@@ -185,7 +185,7 @@ class MemoryRunLedger:
             run,
             RunStatus.RUNNING,
             worker_id=worker_id,
-            fencing_token=next(self._tokens),
+            fencing_token=self._give_token(),
             attempts=run.attempts + 1,
             started_at=run.started_at or now,
         )
@@ -308,6 +308,15 @@ class MemoryRunLedger:
             cancelled=tuple(run_id for run_id in held if self._runs[run_id].cancel_requested),
             leased=frozenset(held),
         )
+
+    def _give_token(self) -> int:
+        """Greater than the last one, and at least the time in microseconds.
+
+        Runs are forgotten with their process, and histories need not be: one that is kept on disk
+        has seen the tokens of earlier processes, and refuses those that are not greater.
+        """
+        self._token = max(self._token + 1, int(self._clock().timestamp() * 1_000_000))
+        return self._token
 
     def _stand_in_line(self, run: Run, line: WaitingLine) -> str | None:
         """Let a new run wait for its conversation. Returns the run that it interrupts, if any."""

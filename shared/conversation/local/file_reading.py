@@ -18,8 +18,9 @@ from shared.conversation.local.file_format import (
 )
 from shared.conversation.local.storage import Entry, Selection, State
 
-_CHUNK: Final = 64 * 1024
-"""Bytes of one read: the newest twenty messages, mostly."""
+_SMALL: Final = 8 * 1024
+"""Bytes of a first read: the last commit, or a few messages. Each further one is twice as large."""
+_LARGE: Final = 256 * 1024
 _NEWLINE: Final = b"\n"
 
 Line = tuple[int, bytes]
@@ -123,7 +124,7 @@ class FileReader:
     def _find_number(self, number: int) -> int:
         """Where the first line begins whose number is at least this one."""
         low, high = self._start, self.end
-        while high - low > _CHUNK:
+        while high - low > _SMALL:
             middle = (low + high) // 2
             found = _next_numbered(self._fd, middle, high)
             if found is None or found[1] >= number:
@@ -162,12 +163,12 @@ def find_commit(fd: int, start: int, size: int, index: FileIndex) -> tuple[int, 
 def lines_forward(fd: int, start: int, end: int) -> Iterator[Line]:
     """The lines of a part of a file; `start` and `end` are where lines begin."""
     offset, rest = start, b""
-    position = start
+    position, chunk = start, _SMALL
     while position < end:
-        data = os.pread(fd, min(_CHUNK, end - position), position)
+        data = os.pread(fd, min(chunk, end - position), position)
         if not data:
             break  # somebody has cut it off since
-        position += len(data)
+        position, chunk = position + len(data), min(2 * chunk, _LARGE)
         *lines, rest = (rest + data).split(_NEWLINE)
         for line in lines:
             yield offset, line
@@ -178,9 +179,9 @@ def lines_forward(fd: int, start: int, end: int) -> Iterator[Line]:
 
 def lines_backward(fd: int, start: int, end: int) -> Iterator[Line]:
     """The same lines, the last one first. What stands behind the last line end is a line too."""
-    position, tail = end, list[bytes]()
+    position, chunk, tail = end, _SMALL, list[bytes]()
     while position > start:
-        length = min(_CHUNK, position - start)
+        length = min(chunk, position - start)
         data = os.pread(fd, length, position - length)
         if len(data) < length:
             raise Shrunk
@@ -195,7 +196,7 @@ def lines_backward(fd: int, start: int, end: int) -> Iterator[Line]:
                     yield offset, line
                 offset -= 1
         tail.append(head)
-        position -= length
+        position, chunk = position - length, min(2 * chunk, _LARGE)
     if rest := b"".join(reversed(tail)):
         yield start, rest
 

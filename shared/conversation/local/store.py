@@ -26,7 +26,7 @@ from shared.conversation.local.storage import (
     Storage,
 )
 from shared.conversation.protocol import DELETED_FENCE_S, Claim, Writer
-from shared.errors import CorruptEntryError, NewerVersionError
+from shared.errors import ConfigurationError, CorruptEntryError, NewerVersionError
 from shared.memory.clock import Clock, utc_now
 from shared.memory.cursor import format_cursor, parse_cursor
 from shared.message import Message, Role
@@ -52,6 +52,9 @@ class LocalConversationStore:
     what fsync asks of it. What another process writes is seen by its watchers within about 0.1 s.
 
     A call that is cancelled may still happen, whole, like one whose answer is lost.
+
+    Raises:
+        ConfigurationError: What is stored is damaged as a whole.
     """
 
     is_distributed = False
@@ -64,7 +67,10 @@ class LocalConversationStore:
         self._writing = BlockingWork("conversations:write", threads=_WRITERS)
         self._notifications = LocalNotifications(storage.lookout, self._reading)
         self._is_closed = False
-        storage.forget_expired(self._now())
+        try:
+            storage.forget_expired(self._now())
+        except CorruptEntryError as error:  # found when it is built, so it is the set-up's
+            raise ConfigurationError(str(error)) from error
 
     @property
     def notifications(self) -> LocalNotifications:

@@ -1,5 +1,7 @@
 """Promise 11: a wrong set-up is a named error when something is built, and says what to change."""
 
+from pathlib import Path
+
 import pytest
 
 from agent_client import (
@@ -13,8 +15,10 @@ from agent_client import (
 )
 from agent_worker import serve
 from agent_worker.registry import load_agents
+from shared.conversation.sqlite import SqliteConversationStore
 from shared.errors import AgentDefinitionError
 from shared.memory_backend import build_memory_backend
+from shared.redis_backend import build_redis_backend
 from tests.acceptance.conftest import play
 
 pytestmark = pytest.mark.acceptance
@@ -30,6 +34,42 @@ def test_a_backend_in_memory_with_remote_workers_is_refused() -> None:
     """The same for runs: what is kept in this process is for workers of this process."""
     with pytest.raises(NotDistributedError, match="local"):
         AsyncAgentClient(Settings(), backend=build_memory_backend(Settings()))
+
+
+@pytest.mark.parametrize("backend", ["file:chats", "sqlite:///chat.db", "memory://"])
+def test_conversations_on_one_machine_with_remote_workers_are_refused(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers on other machines would never see them; nothing was made on this one either."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotDistributedError, match="local"):
+        AsyncAgentClient(Settings(), conversation=ConversationConfig(backend=backend))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_backend_with_histories_on_disk_and_remote_workers_is_refused(
+    tmp_path: Path,
+) -> None:
+    """Also where runs are led from Redis."""
+    store = SqliteConversationStore(tmp_path / "chat.db")
+    backend = build_redis_backend(Settings()).with_conversations(store)
+    with pytest.raises(NotDistributedError, match="disk"):
+        AsyncAgentClient(Settings(), backend=backend)
+    await backend.aclose()
+
+
+@pytest.mark.parametrize("backend", ["mysql://host/db", "chat.db", "Redis", ""])
+def test_a_place_for_conversations_that_nobody_knows_is_refused(backend: str) -> None:
+    """Where it is said, before anything is built with it."""
+    with pytest.raises(ConfigurationError, match="sqlite"):
+        ConversationConfig(backend=backend)
+
+
+def test_a_place_for_conversations_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    """When the client is built, and not with the first message."""
+    config = ConversationConfig(backend=f"sqlite:///{tmp_path}/missing/chat.db")
+    with pytest.raises(ConfigurationError, match="There is no folder"):
+        AsyncAgentClient.local("tests.chat_agents", conversation=config)
 
 
 def test_something_that_is_no_url_of_redis_is_refused() -> None:

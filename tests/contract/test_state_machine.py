@@ -3,10 +3,14 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from shared.conversation.file import FileConversationStore
+from shared.conversation.sqlite import SqliteConversationStore
 from shared.run import NewRun
+from tests.contract.machine.local_stage import LocalStage
 from tests.contract.machine.node import ANSWER, Node
 from tests.contract.machine.redis_stage import RedisStage
 from tests.contract.machine.running import GIVES_UP_AFTER, run_machine, watched
@@ -15,6 +19,10 @@ from tests.contract.machine.world import EVERYBODYS, World
 from tests.services import RedisServer
 
 ONE_CALL, TWO_CALLS = 0, 1
+LOCAL = {
+    "file": lambda place, clock: FileConversationStore(place, clock=clock),
+    "sqlite": lambda place, clock: SqliteConversationStore(place, clock=clock),
+}
 EXAMPLES = int(os.environ.get("AGENTS_TEST_EXAMPLES", "100"))
 
 
@@ -24,10 +32,19 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield runner.get_loop()
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
-def stage(request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop) -> Iterator[Stage]:
+@pytest.fixture(
+    params=["memory", "file", "sqlite", pytest.param("redis", marks=pytest.mark.integration)]
+)
+def stage(
+    request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> Iterator[Stage]:
     if request.param == "memory":
         yield MemoryStage()
+        return
+    if request.param in LOCAL:
+        local = LocalStage(tmp_path, LOCAL[request.param])
+        yield local
+        loop.run_until_complete(local.aclose())
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     stage = RedisStage(server.url, SETTINGS)
@@ -82,6 +99,8 @@ def test_nothing_is_lost_in_any_order_of_steps(
     stage: Stage, loop: asyncio.AbstractEventLoop
 ) -> None:
     """After every step all that the protocols promise holds, and in the end every run ends."""
-    tally = run_machine(stage, loop, examples=EXAMPLES)
+    # Each step on disk is one fsync and more.
+    examples = max(1, EXAMPLES // 5) if isinstance(stage, LocalStage) else EXAMPLES
+    tally = run_machine(stage, loop, examples=examples)
     for what, count in sorted(tally.items()):
         print(f"{count:9,}  {what}")  # noqa: T201  shown with -s, or when it fails

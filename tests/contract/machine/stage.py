@@ -68,16 +68,13 @@ class MemoryStage:
         self._now += timedelta(seconds=seconds)
 
     async def look(self) -> Snapshot:
-        ledger, conversations = self._backend.ledger, self._backend.conversations
+        ledger = self._backend.ledger
         assert isinstance(ledger, MemoryRunLedger)
-        assert isinstance(conversations, MemoryConversationStore)
         runs = dict(ledger._runs._runs)
         lines = ledger._lines
         return Snapshot(
             runs=runs,
-            messages={
-                history: self._messages(conversations, history) for history in conversations._logs
-            },
+            messages=await self._all_messages(),
             ready=frozenset(ledger._ready),
             suspects=frozenset(name for name in ledger._ready if runs[name].is_suspect),
             leases={worker: frozenset(held) for worker, held in ledger._leased.items()},
@@ -90,6 +87,11 @@ class MemoryStage:
             by_status=_grouped((run.status, run.id) for run in runs.values()),
             by_history=_grouped((run.history_id, run.id) for run in runs.values()),
         )
+
+    async def _all_messages(self) -> dict[str, list[Message]]:
+        store = self._backend.conversations
+        assert isinstance(store, MemoryConversationStore)
+        return {history: self._messages(store, history) for history in store._logs}
 
     def _messages(self, store: MemoryConversationStore, history: str) -> list[Message]:
         """Messages, each decoded once, since entries never change."""

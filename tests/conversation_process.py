@@ -5,6 +5,8 @@ They are forked from a server that has loaded everything, so that one more takes
 
 import asyncio
 import multiprocessing
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Final
 
+from shared.conversation.local import disk
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.conversation.url import conversation_from_url
 from shared.errors import FencedError
@@ -78,6 +81,36 @@ async def write_run(
     for start in count(claim.next_position, BATCH):
         await store.append(name, batch_of(writer.run_id, start, given["size"]), writer=writer)
         telling.send(start + BATCH)
+
+
+async def write_run_and_die(
+    store: ConversationStore, name: str, telling: Connection, given: dict[str, Any]
+) -> None:
+    """As `write_run`, and be killed (SIGKILL) at a certain step of a write to a file.
+
+    A step is a piece of what is written, as the system may take it, or the wait for the disk.
+    """
+    steps_left: int = given["steps"]
+    pwrite, sync = os.pwrite, disk._sync
+
+    def step() -> None:
+        nonlocal steps_left
+        steps_left -= 1
+        if steps_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_a_piece(fd: int, content: memoryview, offset: int) -> int:
+        step()
+        return pwrite(fd, content[: given["piece"]], offset)
+
+    def sync_and_step(fd: int) -> None:
+        step()
+        sync(fd)
+        step()
+
+    disk.os.pwrite = write_a_piece  # type: ignore[assignment]  # of this process alone
+    disk._sync = sync_and_step
+    await write_run(store, name, telling, given)
 
 
 async def bring_in(

@@ -1,9 +1,9 @@
-"""A program in local mode, as a user would write one: it says one thing in a conversation and ends.
+"""A program in local mode, as a user would write one: it says things in a conversation and ends.
 
-    python -m tests.local_program URL CONVERSATION TEXT
+    python -m tests.local_program URL CONVERSATION TEXT ...
 
-It prints the answer, which says how many messages the model saw. With the text "hang" its agent's
-tool prints `HANGS` and never returns. Its model takes no history in which a call has no result.
+It prints the answers, each of which says what the model heard so far. With the text "hang" its
+agent's tool prints `HANGS` and never returns. Its model takes no history in which a call has no result.
 """
 
 import asyncio
@@ -54,14 +54,15 @@ async def hang() -> str:
     return ""
 
 
-async def main(url: str, conversation_id: str, text: str) -> None:
-    """Say one thing."""
+async def main(url: str, conversation_id: str, *texts: str) -> None:
+    """Say one thing after the other."""
     agent = Agent(FunctionModel(answer), name="clerk")
     agent.tool_plain(hang)
     config = ConversationConfig(backend=url)
     async with AsyncAgentClient.local(agent, conversation=config) as client:
-        run = await client.submit("clerk", text, conversation_id=conversation_id)
-        print(await run.output(timeout_s=20), flush=True)  # noqa: T201 - as above
+        for text in texts:
+            run = await client.submit("clerk", text, conversation_id=conversation_id)
+            print(await run.output(timeout_s=20), flush=True)  # noqa: T201 - as above
 
 
 if __name__ == "__main__":

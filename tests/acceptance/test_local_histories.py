@@ -30,19 +30,23 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @contextmanager
-def saying(url: str, text: str) -> Iterator[subprocess.Popen[str]]:
+def saying(url: str, *texts: str) -> Iterator[subprocess.Popen[str]]:
     """A program of its own that says something in the conversation."""
-    words = [sys.executable, "-m", "tests.local_program", url, NAME, text]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as program:
+    words = [sys.executable, "-m", "tests.local_program", url, NAME, *texts]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
         try:
             yield program
         finally:
             program.kill()
 
 
-def say(url: str, text: str) -> str:
-    with saying(url, text) as program:
-        return program.communicate(timeout=60)[0].strip()
+def say(url: str, *texts: str) -> list[str]:
+    with saying(url, *texts) as program:
+        answers, logged = program.communicate(timeout=60)
+    assert "run.lost" not in logged, "its token was older than one of an earlier program"
+    return answers.splitlines()
 
 
 async def history(url: str) -> list[Message]:
@@ -59,10 +63,10 @@ async def history(url: str) -> list[Message]:
 
 async def test_a_conversation_goes_on_in_the_next_program(url: str) -> None:
     """Each process begins with no run and no token, and its run may write all the same."""
-    assert say(url, "one") == "heard one"
-    assert say(url, "two") == "heard one, two"
+    assert say(url, "one", "two") == ["heard one", "heard one, two"]
+    assert say(url, "three") == ["heard one, two, three"]
     texts = [message.text for message in await history(url)]
-    assert texts == ["one", "heard one", "two", "heard one, two"]
+    assert texts == ["one", "heard one", "two", "heard one, two", "three", "heard one, two, three"]
 
 
 async def test_a_run_that_died_with_its_program_does_not_stop_the_next(url: str) -> None:
@@ -73,7 +77,7 @@ async def test_a_run_that_died_with_its_program_does_not_stop_the_next(url: str)
         program.kill()
     kinds = [message.kind for message in await history(url)]
     assert kinds == [MessageKind.MESSAGE, MessageKind.TOOL_CALL]
-    assert say(url, "hello?") == "heard hang, hello?"
+    assert say(url, "hello?") == ["heard hang, hello?"]
     assert [message.kind for message in await history(url)] == [
         MessageKind.MESSAGE,
         MessageKind.TOOL_CALL,

@@ -28,6 +28,7 @@ from tests.conversation_process import (
     repeat_run,
     working,
     write_run,
+    write_run_and_die,
     write_until_fenced,
 )
 
@@ -85,6 +86,24 @@ async def test_a_killed_process_loses_nothing_that_was_acknowledged_and_tears_no
         assert len(positions) >= acknowledged
         assert await store.count(name) == len(positions)
         await store.aclose()
+
+
+async def test_a_process_that_is_killed_in_the_middle_of_a_file_tears_nothing(
+    tmp_path: Path,
+) -> None:
+    """Before and after each piece of a batch, its commit and each wait for the disk."""
+    url, name, run_id, acknowledged = f"file://{tmp_path}/chats", conversation_name(), run_name(), 0
+    given = {"run_id": run_id, "size": 300, "piece": 150}
+    for token, steps in enumerate([*range(16), 25, 40], 1):
+        with working(write_run_and_die, url, name, token=token, steps=steps, **given) as process:
+            acknowledged = [acknowledged, *process.listen_to_the_end()][-1]
+        store = conversation_from_url(url)
+        positions = [each.position for each in await store.list_messages(name, run_id=run_id)]
+        assert positions == list(range(len(positions)))
+        assert len(positions) % BATCH == 0
+        assert len(positions) >= acknowledged
+        await store.aclose()
+    assert acknowledged > 0
 
 
 async def test_batches_of_several_processes_stay_whole(url: str, store: ConversationStore) -> None:

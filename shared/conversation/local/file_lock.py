@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from shared.conversation.local.disk import write_all
 from shared.errors import StoreUnavailableError
 
 LOCKS: Final = 256
@@ -39,7 +40,7 @@ class HeldLock:
     @contextmanager
     def noting(self, path: Path) -> Iterator[None]:
         """Note that this file is being written. The note stays if that is interrupted."""
-        os.pwrite(self._fd, os.fsencode(path), 0)
+        write_all(self._fd, os.fsencode(path), 0)
         yield
         self.forget_note()
         # Not the present time of the file system, which moves in steps of milliseconds.

@@ -72,7 +72,7 @@ class AsyncAgentClient:
         """A client with a worker of its own, all in this process: no Redis, no Celery.
 
         Needs what a worker needs (``pip install celery-agents[worker]``). The worker starts with
-        the first use and stops with `aclose`. Runs are in memory and gone then; so are conversations,
+        the first use and stops with `aclose`. Runs are in memory and gone then; conversations too,
         unless `conversation` has a `backend` that keeps them, such as ``sqlite:///chat.db``. A run
         that the end of the process cut off is not resumed; its messages stay, and the next run of
         the conversation goes on behind them.

@@ -108,7 +108,7 @@ async def write_run_and_die(
         sync(fd)
         step()
 
-    disk.os.pwrite = write_a_piece  # type: ignore[assignment]  # of this process alone
+    os.pwrite = write_a_piece  # type: ignore[assignment]  # in this process alone
     disk._sync = sync_and_step
     await write_run(store, name, telling, given)
 

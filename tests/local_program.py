@@ -2,64 +2,57 @@
 
     python -m tests.local_program URL CONVERSATION TEXT ...
 
-It prints the answers, each of which says what the model heard so far. With the text "hang" its
-agent's tool prints `HANGS` and never returns. Its model takes no history in which a call has no result.
+It prints the answers, each of which says what the agent heard so far. To "hang" the agent answers
+with a call of a tool, prints `HANGS`, and that tool never ends. It takes no history in which a call
+has no result, and looks at what it is given: Pydantic AI would mend it first.
 """
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import structlog
-from pydantic_ai import Agent
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelResponse,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
-)
-from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_client import AsyncAgentClient, ConversationConfig
+from agent_worker import serve
+from agent_worker.engine.protocol import EngineEvent, EngineRequest
+from shared.message import Draft, Message, MessageKind, Role, ToolCall
 
 HANGS: Final = "hangs"
 
 
-def answer(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
-    """Call the tool if the last word is "hang"; otherwise say what was heard."""
-    check_paired(messages)
-    parts = [part for message in messages for part in message.parts]
-    said = [str(part.content) for part in parts if isinstance(part, UserPromptPart)]
+async def clerk(request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+    """Say what was heard."""
+    seen = [*request.history, *request.own]
+    check_paired(seen)
+    said = [message.text for message in seen if message.role is Role.USER]
     if said[-1] == "hang":
-        return ModelResponse(parts=[ToolCallPart("hang", {}, "call-1")])
-    return ModelResponse(parts=[TextPart(f"heard {', '.join(said)}")])
+        call = ToolCall(id="call-1", name="hang", arguments="{}")
+        yield Draft(role=Role.ASSISTANT, kind=MessageKind.TOOL_CALL, tool_calls=(call,))
+        print(HANGS, flush=True)  # noqa: T201 - whoever started this waits for it
+        await asyncio.Event().wait()
+    yield Draft(role=Role.ASSISTANT, content=f"heard {', '.join(said)}")
 
 
-def check_paired(messages: list[ModelMessage]) -> None:
+def check_paired(messages: Sequence[Message]) -> None:
     """Do what providers do: refuse a call that is not followed by its result."""
-    for message, following in zip(messages, [*messages[1:], None], strict=True):
-        called = {part.tool_call_id for part in message.parts if isinstance(part, ToolCallPart)}
-        parts = following.parts if following is not None else []
-        answered = {part.tool_call_id for part in parts if isinstance(part, ToolReturnPart)}
-        if called != answered:
-            raise ValueError(f"calls {called} and results {answered}")
-
-
-async def hang() -> str:
-    """Never return."""
-    print(HANGS, flush=True)  # noqa: T201 - whoever started this waits for it
-    await asyncio.Event().wait()
-    return ""
+    open_calls: set[str] = set()
+    for message in messages:
+        if message.role is Role.TOOL:
+            open_calls.remove(message.tool_call_id or "")
+            continue
+        if open_calls:
+            raise ValueError(f"calls without results: {open_calls}")
+        open_calls = {call.id for call in message.tool_calls}
+    if open_calls:
+        raise ValueError(f"calls without results: {open_calls}")
 
 
 async def main(url: str, conversation_id: str, *texts: str) -> None:
     """Say one thing after the other."""
-    agent = Agent(FunctionModel(answer), name="clerk")
-    agent.tool_plain(hang)
     config = ConversationConfig(backend=url)
-    async with AsyncAgentClient.local(agent, conversation=config) as client:
+    async with AsyncAgentClient.local(serve(clerk), conversation=config) as client:
         for text in texts:
             run = await client.submit("clerk", text, conversation_id=conversation_id)
             print(await run.output(timeout_s=20), flush=True)  # noqa: T201 - as above

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from shared.conversation.local.file_storage import FileStorage
-from shared.conversation.local.store import LocalConversationStore
 from shared.conversation.local.path import folder_of
+from shared.conversation.local.store import LocalConversationStore
 from shared.memory.clock import Clock, utc_now
 from shared.settings import Settings
 

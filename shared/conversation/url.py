@@ -4,11 +4,11 @@
     file:///var/lib/chats              a folder; file:chats is one below the working directory
     sqlite:///chat.db                  a file below the working directory
     sqlite:////var/lib/chat.db         the same by an absolute path: four slashes
-    redis://host:6379/0                and rediss, redis+sentinel, redis+cluster, see shared.redis_url
+    redis://host:6379/0                and all other forms of `shared.redis_url`
 
 Other distributions add schemes of their own with an entry point in the group
-`celery_agents.conversations`: its name is the scheme, and it names a function that takes the URL and
-the settings and returns a store.
+`celery_agents.conversations`: its name is the scheme, and it names a function that takes the URL
+and the settings and returns a store.
 """
 
 import re
@@ -147,16 +147,16 @@ def _load_opener(scheme: str) -> Opener:
     if len(found) > 1:
         named = ", ".join(sorted(each.value for each in found))
         raise ConfigurationError(
-            f"Several distributions keep conversations under {scheme}: ({named}); uninstall all but "
-            "one of them."
+            f"Several distributions keep conversations under {scheme}: ({named}); uninstall all "
+            "but one of them."
         )
     [point] = found
     try:
         opener: Opener = point.load()
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            f"{point.value}, which keeps conversations under {scheme}:, cannot be loaded ({error}); "
-            "install what its distribution asks for."
+            f"{point.value}, which keeps conversations under {scheme}:, cannot be loaded "
+            f"({error}); install what its distribution asks for."
         ) from error
     return opener
 

@@ -15,8 +15,8 @@ def folder_of(url: str) -> Path:
     host, path = _parts(url, "file")
     if host not in ("", "localhost"):
         raise ConfigurationError(
-            "A file: URL with two slashes begins with the name of a host. Write file:///var/lib/chats "
-            "for an absolute path, or file:chats for one below the working directory."
+            "A file: URL with two slashes begins with the name of a host. Write file:chats for a "
+            "path below the working directory, or file:///var/lib/chats for an absolute one."
         )
     if path.strip("/.") == "":
         raise ConfigurationError(
@@ -60,8 +60,8 @@ def _check_not_meant_absolute(path: Path) -> None:
         else ""
     )
     raise ConfigurationError(
-        f"There is no folder {path.parent.absolute()}, where {path.name} would be made. The path of "
-        f"a sqlite: URL with three slashes begins at the working directory.{hint}"
+        f"There is no folder {path.parent.absolute()}, where {path.name} would be made. The path "
+        f"of a sqlite: URL with three slashes begins at the working directory.{hint}"
     )
 
 

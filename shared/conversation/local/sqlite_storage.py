@@ -1,5 +1,6 @@
 """Conversations in the tables of an SQLite file (`shared/sql/sqlite`)."""
 
+import os
 import sqlite3
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -178,6 +179,8 @@ class _SqliteLookout:
         self._database = database
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._left_behind: list[sqlite3.Connection | None] = []
+        self._pid = os.getpid()
         self._version: int | None = None
 
     def narrow(self, topics: Collection[str]) -> Collection[str]:
@@ -208,6 +211,9 @@ class _SqliteLookout:
             self._connection = None
 
     def _opened(self) -> sqlite3.Connection:
+        if self._pid != os.getpid():  # as in `Database`: not used in a child, and not closed either
+            self._left_behind.append(self._connection)
+            self._connection, self._pid = None, os.getpid()
         if self._connection is None:
             self._connection = self._database.connect()
             self._version = None

@@ -99,7 +99,7 @@ async def test_ids_that_look_alike_are_apart(store: FileConversationStore) -> No
 
 @pytest.mark.parametrize("length", range(1, 400, 7))
 async def test_a_batch_that_was_cut_off_is_not_there(folder: Path, length: int) -> None:
-    """Of a write that stopped after any number of bytes nothing is read, and the next one is whole."""
+    """Of a write that stopped after any number of bytes nothing is read; the next one is whole."""
     first = FileConversationStore(folder)
     await first.append(NAME, [imported("a")])
     path = file_of(folder)
@@ -143,7 +143,7 @@ async def test_a_batch_of_which_the_disk_lost_a_piece_is_not_there(
 async def test_damage_in_the_middle_costs_what_is_damaged(
     folder: Path, store: FileConversationStore
 ) -> None:
-    """Batches that others were written behind were durable: there, only the damaged line is lost."""
+    """Batches with others behind them were durable: there, only the damaged line is lost."""
     run_id = run_name()
     await store.append(NAME, [imported("a"), imported("b"), imported("c")])
     await store.append(NAME, messages(run_id, range(3)), writer=Writer(run_id, 1))
@@ -290,7 +290,7 @@ async def test_a_disk_that_does_not_keep_is_no_answer(
 async def test_what_a_killed_process_left_is_durable_before_it_is_built_upon(
     folder: Path, store: FileConversationStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was killed between writing and syncing; who finds its messages there makes them durable."""
+    """It was killed between writing and syncing; who finds its messages makes them durable."""
     run_id = run_name()
     await store.append(NAME, messages(run_id, [0]), writer=Writer(run_id, 1))
 

@@ -5,6 +5,7 @@ from shared.conversation.memory import MemoryConversationStore
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
 from shared.notification.memory import MemoryNotifications
+from shared.sealing.backend import seal_backend
 from shared.settings import Settings
 
 
@@ -14,8 +15,9 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
     `clock` answers the time with its zone; a test moves it instead of waiting.
     """
     notifications = MemoryNotifications()
-    return Backend(
+    backend = Backend(
         ledger=MemoryRunLedger(notifications, settings, clock=clock),
         conversations=MemoryConversationStore(notifications, clock=clock),
         close=(notifications.aclose,),
     )
+    return seal_backend(backend, settings)

@@ -14,11 +14,16 @@ from shared.redis_client import (
 )
 from shared.redis_keys import Keys
 from shared.redis_risks import find_risks
+from shared.sealing.backend import seal_backend
 from shared.settings import Settings
 
 
 def build_redis_backend(settings: Settings) -> Backend:
-    """Runs and conversations in the Redis of the settings; connects on first use."""
+    """Runs and conversations in the Redis of the settings; connects on first use.
+
+    Raises:
+        ConfigurationError: The settings ask for encryption or compression that is not possible.
+    """
     keys = Keys(settings.key_prefix)
     client = connect(settings)
     notifications = RedisNotifications(
@@ -27,7 +32,7 @@ def build_redis_backend(settings: Settings) -> Backend:
         timeout_s=settings.redis_timeout_s,
         explain=listening_error,
     )
-    return Backend(
+    backend = Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
         conversations=RedisConversationStore(
             client,
@@ -40,3 +45,4 @@ def build_redis_backend(settings: Settings) -> Backend:
         close=(notifications.aclose, client.aclose),
         find_risks=partial(find_risks, client),
     )
+    return seal_backend(backend, settings)

@@ -17,7 +17,7 @@ from shared.redis_keys import Keys
 from shared.run import RunStatus
 from shared.testing.conversation.value import conversation_name, imported, message, texts
 from shared.testing.waiting import eventually
-from tests.contract.harness import RedisHarness
+from tests.contract.harness import SEALED, RedisHarness
 from tests.contract.values import AGENT, COMPLETED, new_run, take, worker
 from tests.garbage import GARBAGE
 from tests.services import RedisServer
@@ -32,6 +32,9 @@ VITAL = ("new", "agent", "created", "attempts", "crashes")
 """Without these, nobody can execute the run."""
 _tokens = count(1)
 """Fencing tokens; a retract uses one up."""
+
+both = pytest.mark.parametrize("harness", [{}, SEALED], indirect=True, ids=["plain", "sealed"])
+"""Where runs are encrypted, they need a newer version, and are found in indexes of their own."""
 
 SOME_GARBAGE = [value for value in GARBAGE if len(value) < 10_000]
 
@@ -48,8 +51,10 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-async def harness(redis_server: RedisServer, keys: Keys) -> AsyncIterator[RedisHarness]:
-    harness = RedisHarness(redis_server.url, keys.prefix)
+async def harness(
+    request: pytest.FixtureRequest, redis_server: RedisServer, keys: Keys
+) -> AsyncIterator[RedisHarness]:
+    harness = RedisHarness(redis_server.url, keys.prefix, always=getattr(request, "param", {}))
     yield harness
     await harness.aclose()
 
@@ -66,6 +71,7 @@ async def outcome_of_reading(backend: Backend, run_id: str) -> str | None:
     return run.status.value
 
 
+@both
 @pytest.mark.parametrize("field", RECORD)
 async def test_a_damaged_field_costs_one_run(
     redis: Any, keys: Keys, backend: Backend, field: str
@@ -95,6 +101,7 @@ async def test_a_damaged_field_costs_one_run(
     await take(ledger, healthy)
 
 
+@both
 @pytest.mark.parametrize("field", VITAL)
 async def test_a_run_that_nobody_can_execute_fails_and_its_conversation_goes_on(
     redis: Any, keys: Keys, backend: Backend, field: str
@@ -163,6 +170,7 @@ async def test_indexes_may_name_runs_that_there_are_not(
     assert {run.id for run in await ledger.list_runs()} == {real, overdue}
 
 
+@both
 async def test_a_lease_whose_record_breaks_the_sweep_does_not_hold_others_back(
     redis: Any, keys: Keys, backend: Backend
 ) -> None:

@@ -13,6 +13,8 @@ from shared.conversation.memory import MemoryConversationStore
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory_backend import build_memory_backend
 from shared.message import Message
+from shared.sealing.ledger import innermost_ledger
+from shared.sealing.wrapper import innermost
 from shared.settings import Settings
 from tests.contract.machine.snapshot import Snapshot
 
@@ -68,7 +70,8 @@ class MemoryStage:
         self._now += timedelta(seconds=seconds)
 
     async def look(self) -> Snapshot:
-        ledger, conversations = self._backend.ledger, self._backend.conversations
+        ledger = innermost_ledger(self._backend.ledger)
+        conversations = innermost(self._backend.conversations)
         assert isinstance(ledger, MemoryRunLedger)
         assert isinstance(conversations, MemoryConversationStore)
         runs = dict(ledger._runs._runs)

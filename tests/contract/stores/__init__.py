@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.stores.backend import open_cluster, open_memory, open_redis
 from tests.contract.stores.harness import StoreHarness
+from tests.contract.stores.sealed import WRAPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +28,6 @@ STORES: Final[Mapping[str, Kind]] = MappingProxyType(
         "memory": Kind(open_memory),
         "redis": Kind(open_redis, is_service=True),
         "cluster": Kind(open_cluster, is_service=True),
+        **{name: Kind(opener, is_service=service) for name, (opener, service) in WRAPPED.items()},
     }
 )

@@ -177,7 +177,7 @@ class TestGuard:
             keyless.claim("room", Writer("run-2", 3), limit=1),
             pop_message(keyless, "room"),
         ):
-            with pytest.raises(SealKeyError, match="Set AGENTS_ENCRYPTION_KEYS.*'a'") as caught:
+            with pytest.raises(SealKeyError, match=r"Set AGENTS_ENCRYPTION_KEYS.*'a'") as caught:
                 await read
             assert caught.value.key_id == "a"
         assert await keyless.count("room") == 1, "nothing was removed"
@@ -187,7 +187,7 @@ class TestGuard:
         below = memory_store()
         shell = shell_of(imported("x"))
         await below.append("room", [with_seal(shell, Sealed(layers=("lzma",), data="AAAA"))])
-        with pytest.raises(SealError, match="'lzma'.*update"):
+        with pytest.raises(SealError, match=r"'lzma'.*update"):
             await compressed(below).list_messages("room")
 
     @pytest.mark.parametrize("wrap", [compressed, both])

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -22,7 +23,7 @@ SECRET = bytes(range(32))
 RING = KeyRing([EncryptionKey("2026-11", SECRET)])
 
 
-def decrypt(sealed: Sealed, secret: bytes, scope: str, facts: list[object]) -> bytes:
+def decrypt(sealed: Sealed, secret: bytes, scope: str, facts: Sequence[object]) -> bytes:
     """What docs/encryption.md says, in the primitives of the standard library and CTR with GHASH.
 
     Deliberately no `AESGCM`, `hkdf` or code of `shared`: whoever implements it elsewhere has this.

@@ -6,9 +6,13 @@ Reading them takes no library, so that settings are checked where none is instal
 import base64
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from shared.errors import ConfigurationError
+
+Plaintext = Literal["refuse", "read", "write"]
+"""What a process that has keys does in clear: nothing; it reads what is there (of before); or it
+writes as well, and has its keys to read with."""
 
 KEY_BYTES: Final = 32
 """AES-256. Keys of 16 and 24 bytes (AES-128, AES-192) are refused: one length, one strength."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.encryption_key import parse_keys
+from shared.encryption_key import Plaintext, parse_keys
 from shared.errors import ConfigurationError
 from shared.identifier import check_id
 from shared.redis_url import with_credentials
@@ -193,10 +193,10 @@ class Settings(BaseSettings):
         description="Keys that encrypt what is said, as id:key,id2:key2, each of 32 bytes in "
         "base64 or hex. The first one writes, all of them read. Unset: nothing is encrypted.",
     )
-    accept_plaintext: bool = Field(
-        default=False,
-        description="Whether, with keys, entries are read that are not encrypted: for the time in "
-        "which there are some of before.",
+    plaintext: Plaintext = Field(
+        default="refuse",
+        description="With keys, what is not encrypted: refuse; read (what is there of before); or "
+        "write as well, so that keys only read. To turn encryption on step by step.",
     )
     compression: Literal["none", "zstd"] = Field(
         default="none",

@@ -20,9 +20,7 @@ def seal_backend(backend: Backend, settings: Settings) -> Backend:
     """
     return replace(
         backend,
-        ledger=SealedRunLedger(
-            backend.ledger, key_ring_of(settings), accepts_plaintext=settings.accept_plaintext
-        ),
+        ledger=SealedRunLedger(backend.ledger, key_ring_of(settings), plaintext=settings.plaintext),
         conversations=seal_conversations(backend.conversations, settings),
     )
 
@@ -35,7 +33,7 @@ def seal_conversations(store: ConversationStore, settings: Settings) -> GuardedC
     """
     key_ring = key_ring_of(settings)
     if key_ring is not None:
-        store = EncryptedConversations(store, key_ring, accepts_plaintext=settings.accept_plaintext)
+        store = EncryptedConversations(store, key_ring, plaintext=settings.plaintext)
     compressed = CompressedConversations(
         store, max_bytes=settings.max_unpacked_bytes, writes=settings.compression == "zstd"
     )

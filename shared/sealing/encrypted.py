@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from shared.conversation.protocol import ConversationStore
+from shared.encryption_key import Plaintext
 from shared.errors import TamperedError
 from shared.message import Message
 from shared.sealing.key_ring import KeyRing
@@ -19,8 +20,8 @@ class EncryptedConversations(WrappedConversations):
     encrypts, each of them decrypts.
 
     A message that is not encrypted is refused: whoever can write to the store could put words into
-    anybody's mouth. `accepts_plaintext` reads such messages, for the time in which a conversation
-    still holds messages of before.
+    anybody's mouth. `plaintext` can be ``read``, for the time in which a conversation still holds
+    messages of before, or ``write``, for the time in which not everybody has the keys.
 
     Raises:
         ConfigurationError: As `WrappedConversations`.
@@ -30,10 +31,10 @@ class EncryptedConversations(WrappedConversations):
     what = "encryption"
 
     def __init__(
-        self, store: ConversationStore, key_ring: KeyRing, *, accepts_plaintext: bool = False
+        self, store: ConversationStore, key_ring: KeyRing, *, plaintext: Plaintext = "refuse"
     ) -> None:
         super().__init__(store)
-        self._sealer = MessageSealer(key_ring, accepts_plaintext=accepts_plaintext)
+        self._sealer = MessageSealer(key_ring, plaintext=plaintext)
 
     def _seal(self, conversation_id: str, message: Message, /) -> Message:
         return self._sealer.seal(conversation_id, message)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
+from shared.encryption_key import Plaintext
 from shared.errors import IdempotencyConflictError, SealError, UnknownRunError, UnsealedError
 from shared.event import DeltaEvent, StatusEvent
 from shared.ledger.protocol import Cancellation, RunLedger, Submission, Sweep, WakeUp
@@ -36,11 +37,12 @@ class SealedRunLedger:
     """
 
     def __init__(
-        self, ledger: RunLedger, key_ring: KeyRing | None = None, *, accepts_plaintext: bool = False
+        self, ledger: RunLedger, key_ring: KeyRing | None = None, *, plaintext: Plaintext = "refuse"
     ) -> None:
         self._ledger = ledger
         self._sealer = RunSealer(key_ring) if key_ring is not None else None
-        self._accepts_plaintext = accepts_plaintext or key_ring is None
+        self._accepts_plaintext = plaintext != "refuse" or key_ring is None
+        self._writer = self._sealer if plaintext != "write" else None
 
     @property
     def inner(self) -> RunLedger:
@@ -62,16 +64,14 @@ class SealedRunLedger:
         return self._ledger.control_topic(worker_id)
 
     async def submit(self, new: NewRun) -> Submission:
-        if self._sealer is None:
-            return self._opened_submission(await self._ledger.submit(new))
-        sealed = self._sealer.seal_request(new)
+        stored = new if self._writer is None else self._writer.seal_request(new)
         try:
-            submission = await self._ledger.submit(sealed)
+            submission = await self._ledger.submit(stored)
         except IdempotencyConflictError as conflict:
             digest = await self._digest_of_same(new, conflict.run_id)
             if digest is None:
                 raise
-            again = sealed.model_copy(update={"request_digest": digest})
+            again = stored.model_copy(update={"request_digest": digest})
             submission = await self._ledger.submit(again)
         return self._opened_submission(submission)
 
@@ -124,8 +124,8 @@ class SealedRunLedger:
     async def finish(
         self, lease: Lease, ending: Ending, *, is_rolled_back: bool = False
     ) -> WakeUp | None:
-        if self._sealer is not None:
-            ending = self._sealer.seal_ending(lease.run, ending)
+        if self._writer is not None:
+            ending = self._writer.seal_ending(lease.run, ending)
         return await self._ledger.finish(lease, ending, is_rolled_back=is_rolled_back)
 
     async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:
@@ -135,8 +135,8 @@ class SealedRunLedger:
         return await self._ledger.cancel(run_id)
 
     async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
-        if self._sealer is not None:
-            events = [self._sealer.seal_delta(event) for event in events]
+        if self._writer is not None:
+            events = [self._writer.seal_delta(event) for event in events]
         await self._ledger.publish(lease, events)
 
     async def list_events(
@@ -254,6 +254,6 @@ def _plain_outcome(run: Run) -> Run:
 def _unsealed(where: str) -> UnsealedError:
     return UnsealedError(
         f"{where} is not encrypted, so anybody who can write to the store may have put it there. "
-        "If it is from before AGENTS_ENCRYPTION_KEYS was set, set AGENTS_ACCEPT_PLAINTEXT=true for "
+        "If it is from before AGENTS_ENCRYPTION_KEYS was set, set AGENTS_PLAINTEXT=read for "
         "AGENTS_RUN_TTL_S. Else a client or worker runs without the keys: give them to it."
     )

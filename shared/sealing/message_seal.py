@@ -1,5 +1,6 @@
 """Encrypts messages for their places, and decrypts them there."""
 
+from shared.encryption_key import Plaintext
 from shared.errors import TamperedError, UnsealedError, UnstorableError
 from shared.message import Message, Sealed
 from shared.sealing.binding import facts_of_message
@@ -12,13 +13,12 @@ class MessageSealer:
     """Encrypts with the first key of the ring, decrypts with each of them.
 
     What another layer made of a message before (compression) is encrypted as it is, and is there
-    again when the encryption is undone. `accepts_plaintext` lets messages through that are not
-    encrypted.
+    again when the encryption is undone. `plaintext` says what becomes of what is not encrypted.
     """
 
-    def __init__(self, key_ring: KeyRing, *, accepts_plaintext: bool = False) -> None:
+    def __init__(self, key_ring: KeyRing, *, plaintext: Plaintext = "refuse") -> None:
         self._key_ring = key_ring
-        self._accepts_plaintext = accepts_plaintext
+        self._plaintext = plaintext
 
     def seal(self, conversation_id: str, message: Message) -> Message:
         """The message encrypted, for its place in this conversation.
@@ -26,6 +26,8 @@ class MessageSealer:
         Raises:
             UnstorableError: It is encrypted already, or could not be read again.
         """
+        if self._plaintext == "write" and not (message.sealed and is_encrypted(message.sealed)):
+            return message
         shell = shell_of(message)
         layers: tuple[str, ...] = ()
         if message.sealed is None:
@@ -51,7 +53,7 @@ class MessageSealer:
         """
         sealed = message.sealed
         if sealed is None or not is_encrypted(sealed):
-            if not self._accepts_plaintext:
+            if self._plaintext == "refuse":
                 raise _unsealed(where)
             return message
         if sealed.layers[-1] != AES_GCM:
@@ -78,6 +80,6 @@ def is_encrypted(sealed: Sealed) -> bool:
 def _unsealed(where: str) -> UnsealedError:
     return UnsealedError(
         f"{where} is not encrypted, so anybody who can write to the store may have put it there. "
-        "If it is from before AGENTS_ENCRYPTION_KEYS was set, set AGENTS_ACCEPT_PLAINTEXT=true "
+        "If it is from before AGENTS_ENCRYPTION_KEYS was set, set AGENTS_PLAINTEXT=read "
         "until such conversations are encrypted, expired or deleted."
     )

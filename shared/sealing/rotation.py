@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Final
 
 from shared.conversation.protocol import ConversationStore
+from shared.encryption_key import Plaintext
 from shared.message import Message
 from shared.sealing.key_ring import KeyRing
 from shared.sealing.message_seal import MessageSealer
@@ -26,7 +27,7 @@ async def keys_in_use(store: ConversationStore, conversation_id: str) -> Counter
 
 
 def resealed(
-    message: Message, conversation_id: str, key_ring: KeyRing, *, accepts_plaintext: bool = False
+    message: Message, conversation_id: str, key_ring: KeyRing, *, plaintext: Plaintext = "refuse"
 ) -> Message:
     """A message as it is stored, encrypted anew with the first key of the ring for the same place.
 
@@ -37,7 +38,7 @@ def resealed(
     """
     if _key_of(message) == key_ring.writing_id:
         return message
-    sealer = MessageSealer(key_ring, accepts_plaintext=accepts_plaintext)
+    sealer = MessageSealer(key_ring, plaintext=plaintext)
     where = f"Message {message.id} of conversation {conversation_id}"
     opened = sealer.open(conversation_id, message, where=where)
     sealed = sealer.seal(conversation_id, opened)

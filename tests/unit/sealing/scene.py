@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from shared.conversation.memory import MemoryConversationStore
 from shared.conversation.protocol import ConversationStore
-from shared.encryption_key import EncryptionKey
+from shared.encryption_key import EncryptionKey, Plaintext
 from shared.notification.memory import MemoryNotifications
 from shared.sealing.compressed import CompressedConversations
 from shared.sealing.encrypted import EncryptedConversations
@@ -40,10 +40,10 @@ def memory_store() -> MemoryConversationStore:
 
 
 def encrypted(
-    store: ConversationStore, keys: KeyRing, *, accepts_plaintext: bool = False
+    store: ConversationStore, keys: KeyRing, *, plaintext: Plaintext = "refuse"
 ) -> ConversationStore:
     """The stack that settings make: guard over compression over encryption."""
-    below = EncryptedConversations(store, keys, accepts_plaintext=accepts_plaintext)
+    below = EncryptedConversations(store, keys, plaintext=plaintext)
     return GuardedConversations(CompressedConversations(below, max_bytes=MAX_BYTES))
 
 

@@ -212,7 +212,7 @@ class TestPlaintext:
         await compressed(below).append("short", [imported("hi")])
         await compressed(below).append("long", [imported(LONG)])
         for name in ("short", "long"):
-            with pytest.raises(UnsealedError, match="AGENTS_ACCEPT_PLAINTEXT"):
+            with pytest.raises(UnsealedError, match="AGENTS_PLAINTEXT"):
                 await both(below).list_messages(name)
 
     async def test_it_is_read_if_asked_for(self) -> None:
@@ -220,11 +220,29 @@ class TestPlaintext:
         below = memory_store()
         await compressed(below).append("room", [imported("hi"), imported(LONG)])
         await both(below).append("room", [imported("new")])
-        lenient = encrypted(below, ring("a"), accepts_plaintext=True)
+        lenient = encrypted(below, ring("a"), plaintext="read")
         assert texts(await lenient.list_messages("room")) == ["hi", LONG, "new"]
         alter(below, "room", 2, lambda entry: entry.replace('"data":"', '"data":"AAAA'))
         with pytest.raises(TamperedError):
             await lenient.list_messages("room")
+
+    async def test_encryption_is_turned_on_without_a_gap(self) -> None:
+        """First all can read it, then all write it, then nothing else is believed."""
+        below = memory_store()
+        keyless = compressed(below)
+        prepared = encrypted(below, ring("a"), plaintext="write")
+        lenient = encrypted(below, ring("a"), plaintext="read")
+        strict = encrypted(below, ring("a"))
+        await keyless.append("room", [imported("1")])
+        await prepared.append("room", [imported("2")])
+        assert texts(await keyless.list_messages("room")) == ["1", "2"]
+        await lenient.append("room", [imported("3")])
+        assert texts(await prepared.list_messages("room")) == ["1", "2", "3"]
+        assert texts(await lenient.list_messages("room")) == ["1", "2", "3"]
+        with pytest.raises(SealKeyError):
+            await keyless.list_messages("room")
+        with pytest.raises(UnsealedError):
+            await strict.list_messages("room")
 
 
 class TestBombs:

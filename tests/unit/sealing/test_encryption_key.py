@@ -26,8 +26,8 @@ def test_the_first_key_comes_first() -> None:
 
 def test_hex_and_url_safe_base64_are_the_same_key() -> None:
     """64 digits of hex would be 48 bytes of base64, so nothing can be mistaken."""
-    forms = (b64(SECRET), SECRET.hex(), SECRET.hex().upper())
-    forms += (base64.urlsafe_b64encode(SECRET).decode(),)
+    forms: tuple[str, ...] = (b64(SECRET), SECRET.hex(), SECRET.hex().upper())
+    forms = (*forms, base64.urlsafe_b64encode(SECRET).decode())
     assert {parse_keys(f"k:{form}")[0].secret for form in forms} == {SECRET}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.encryption_key import EncryptionKey
+from shared.encryption_key import EncryptionKey, Plaintext
 from shared.errors import (
     IdempotencyConflictError,
     SealError,
@@ -40,8 +40,8 @@ def below() -> MemoryRunLedger:
     return MemoryRunLedger(MemoryNotifications(), Settings())
 
 
-def sealed(below: RunLedger, *names: str, accepts_plaintext: bool = False) -> SealedRunLedger:
-    return SealedRunLedger(below, ring(*names), accepts_plaintext=accepts_plaintext)
+def sealed(below: RunLedger, *names: str, plaintext: Plaintext = "refuse") -> SealedRunLedger:
+    return SealedRunLedger(below, ring(*names), plaintext=plaintext)
 
 
 def secret_run(**fields: Any) -> NewRun:
@@ -134,11 +134,30 @@ class TestIdempotency:
     async def test_a_key_from_before_encryption_is_known(self, below: MemoryRunLedger) -> None:
         """Where plain runs are accepted; elsewhere that is said, and no second run is made."""
         before = await SealedRunLedger(below).submit(secret_run(idempotency_key="k"))
-        lenient = sealed(below, "a", accepts_plaintext=True)
+        lenient = sealed(below, "a", plaintext="read")
         assert (await lenient.submit(secret_run(idempotency_key="k"))).run.id == before.run.id
         with pytest.raises(UnsealedError):
             await sealed(below, "a").submit(secret_run(idempotency_key="k"))
         assert len(await below.list_runs()) == 1
+
+    async def test_encryption_is_turned_on_without_a_gap(self, below: MemoryRunLedger) -> None:
+        """Processes of each step know the runs and idempotency keys of those beside them."""
+        keyless = SealedRunLedger(below)
+        prepared = sealed(below, "a", plaintext="write")
+        lenient = sealed(below, "a", plaintext="read")
+        first = await keyless.submit(secret_run(idempotency_key="k"))
+        for ledger in (prepared, lenient):
+            again = await ledger.submit(secret_run(idempotency_key="k"))
+            assert (again.is_new, again.run.id) == (False, first.run.id)
+        second = await lenient.submit(secret_run(idempotency_key="j"))
+        again = await prepared.submit(secret_run(idempotency_key="j"))
+        assert (again.is_new, again.run.id) == (False, second.run.id)
+        await below.beat(worker())
+        lease = await prepared.lease(first.run.id, "worker-1", agents=[AGENT])
+        assert lease is not None
+        await prepared.finish(lease, COMPLETED)
+        for ledger in (keyless, prepared, lenient):
+            assert (await ledger.get(first.run.id)).output == "done"
 
     async def test_options_are_no_part_of_the_request(self, below: MemoryRunLedger) -> None:
         """As without encryption."""
@@ -314,7 +333,7 @@ class TestLease:
         run = (await SealedRunLedger(below).submit(secret_run())).run
         ledger = sealed(below, "a")
         assert (await lease_all(ledger, run.id))[0] == 1
-        ended = await sealed(below, "a", accepts_plaintext=True).get(run.id)
+        ended = await sealed(below, "a", plaintext="read").get(run.id)
         assert ended.error is not None
         assert ended.error.code == "not_encrypted"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,10 +26,9 @@ SCRIPT: Final = (calls("search"), says("done"))
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that cannot open a run try it again soon."""
     monkeypatch.setattr(runtime_module, "AVOID_S", 0.05)
-    return
 
 
 def sealed(stage: Stage, keys: str) -> Backend:

@@ -11,11 +11,17 @@ from redis.asyncio import Redis
 
 from shared.backend import Backend
 from shared.conversation.protocol import Writer
-from shared.errors import CorruptEntryError, UnknownRunError
+from shared.errors import CorruptEntryError, TamperedError, UnknownRunError
 from shared.identifier import new_run_id
 from shared.redis_keys import Keys
 from shared.run import RunStatus
-from shared.testing.conversation.value import conversation_name, imported, message, texts
+from shared.testing.conversation.value import (
+    conversation_name,
+    imported,
+    message,
+    messages,
+    texts,
+)
 from shared.testing.waiting import eventually
 from tests.contract.harness import SEALED, RedisHarness
 from tests.contract.values import AGENT, COMPLETED, new_run, take, worker
@@ -313,6 +319,27 @@ async def test_messages_that_are_none_are_passed_over(
     following = message(run_id, claim.next_position, "c")
     await store.append(name, [following], writer=Writer(run_id, 2))
     assert texts(await store.list_messages(name))[-1] == "c"
+
+
+@pytest.mark.parametrize("harness", [SEALED], indirect=True, ids=["sealed"])
+async def test_sealed_messages_that_were_exchanged_are_not_passed_over(
+    redis: Any, keys: Keys, backend: Backend
+) -> None:
+    """Each is whole and not where its fields say: that is nobody's accident."""
+    store, name, run_id = backend.conversations, conversation_name(), new_run_id(7)
+    await store.append(name, messages(run_id, range(2)), writer=Writer(run_id, 1))
+    first, second = await redis.xrange(keys.messages(name))
+    await redis.delete(keys.messages(name))
+    for (cursor, fields), (_, other) in ((first, second), (second, first)):
+        await redis.xadd(keys.messages(name), fields | {b"data": other[b"data"]}, id=cursor)
+    for read in (
+        store.list_messages(name),
+        store.list_messages(name, limit=1),
+        store.claim(name, Writer(run_id, 2), limit=5),
+    ):
+        with pytest.raises(TamperedError, match="somebody else wrote"):
+            await read
+    assert await store.count(name) == 2
 
 
 async def test_a_run_goes_on_behind_an_entry_without_a_position(

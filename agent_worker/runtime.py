@@ -270,7 +270,7 @@ class Runtime:
             return
         try:
             run = await self._ledger.get(run_id)
-        except (UnavailableError, UnknownRunError, SealError):
+        except (UnavailableError, UnknownRunError):
             return
         if run.cancel_requested and run.fencing_token == active.executor.fencing_token:
             active.executor.cancel()

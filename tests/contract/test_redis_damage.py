@@ -126,6 +126,8 @@ async def test_a_run_that_nobody_can_execute_fails_and_its_conversation_goes_on(
     sweep = await ledger.sweep("worker-1", agents=[AGENT], limit=10)
     assert broken not in sweep.leased
     assert broken not in sweep.overdue
+    async for index in redis.scan_iter(f"{keys.tag_of_run(broken)}:ready:*{AGENT}"):
+        assert await redis.zscore(index, broken) is None, "no sweep comes upon it again"
     assert (await take(ledger, following)).run.id == following
 
 

@@ -18,7 +18,7 @@ RUN pip wheel --no-deps --wheel-dir /wheels .
 # Each image gets an environment of its own: the app server's has no LLM library in it.
 FROM build AS build-worker
 RUN python -m venv /venv \
-    && /venv/bin/pip install --constraint constraints.txt "$(echo /wheels/*.whl)[worker]"
+    && /venv/bin/pip install --constraint constraints.txt "$(echo /wheels/*.whl)[worker,encryption,compression]"
 
 FROM build AS build-app
 RUN python -m venv /venv \

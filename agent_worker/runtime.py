@@ -22,6 +22,8 @@ from shared.dispatch.protocol import Dispatcher
 from shared.errors import (
     BrokerUnavailableError,
     CorruptEntryError,
+    SealError,
+    SealKeyError,
     StoreUnavailableError,
     UnavailableError,
     UnknownRunError,
@@ -34,6 +36,8 @@ STOP_MARGIN_S: Final = 2.0
 """How long, after the grace, the last writes of all runs may take before they are dropped."""
 DROP_S: Final = 0.5
 """How long runs that are dropped may take to notice."""
+AVOID_S: Final = 5.0
+"""How long a run is left to others after this worker lacked the key to open it."""
 RETIRE_S: Final = 0.5
 """How long a worker that stops waits for the ledger to take its farewell."""
 
@@ -79,6 +83,7 @@ class Runtime:
         self._background = Background()
         self._active: dict[str, _Active] = {}
         self._leasing: set[str] = set()
+        self._avoided: dict[str, float] = {}  # runs that cannot be opened here, and until when
         self._beaten_at = 0.0
         self._changed = asyncio.Event()
         self._is_stopping = False
@@ -166,7 +171,7 @@ class Runtime:
         """
         lease: Lease | None = None
         try:
-            if not self._is_stopping and not self._holds(run_id):
+            if not (self._is_stopping or self._holds(run_id) or self._avoids(run_id)):
                 lease = await self._lease(run_id, takes_suspect=takes_suspect)
         finally:
             if lease is None:
@@ -186,9 +191,24 @@ class Runtime:
             # Sweeps come upon it again and again; the runs behind it must not wait for it.
             log.error("entry.unreadable", for_run=run_id, error=type(error).__name__)
             return None
+        except SealError as error:
+            # Its ledger has failed it, or given it back; see `shared.sealing.failure`.
+            log.error("run.sealed", for_run=run_id, reason=str(error))
+            if isinstance(error, SealKeyError):
+                self._avoid(run_id)
+            return None
         finally:
             self._leasing.discard(run_id)
             self._changed.set()
+
+    def _avoid(self, run_id: str) -> None:
+        """Leave a run to workers that may have its key, or it would come back here at once."""
+        now = time.monotonic()
+        self._avoided = {name: until for name, until in self._avoided.items() if until > now}
+        self._avoided[run_id] = now + AVOID_S
+
+    def _avoids(self, run_id: str) -> bool:
+        return self._avoided.get(run_id, 0.0) > time.monotonic()
 
     def _execute(self, lease: Lease) -> None:
         executor = Executor(
@@ -208,7 +228,8 @@ class Runtime:
             executor.hand_over(0)
 
     def _on_end(self, run_id: str, task: asyncio.Task[None]) -> None:
-        del self._active[run_id]
+        if self._active.pop(run_id).executor.is_declined:
+            self._avoid(run_id)
         self._capacity.release()
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:

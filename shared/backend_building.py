@@ -1,6 +1,7 @@
 """Building a backend: runs where the settings say, conversations where a URL says."""
 
 from shared.backend import Backend
+from shared.conversation.protocol import ConversationStore
 from shared.conversation.url import check_distributed, conversation_from_url
 from shared.settings import Settings
 
@@ -21,9 +22,20 @@ def build_backend(settings: Settings, conversation_url: str | None = None) -> Ba
 
     backend = build_redis_backend(settings)
     if conversation_url is not None:
-        backend = backend.with_conversations(conversation_from_url(conversation_url, settings))
+        backend = backend.with_conversations(open_conversations(conversation_url, settings))
         backend.check_distributed()  # a scheme of somebody else's, of which only the store tells
     return backend
+
+
+def open_conversations(url: str, settings: Settings) -> ConversationStore:
+    """What a URL names, sealed as the settings say; see `conversation_from_url`.
+
+    Raises:
+        ConfigurationError: A URL or keys that cannot be used.
+    """
+    from shared.sealing.backend import seal_conversations
+
+    return seal_conversations(conversation_from_url(url, settings), settings)
 
 
 def build_local_backend(settings: Settings, conversation_url: str | None = None) -> Backend:
@@ -37,4 +49,4 @@ def build_local_backend(settings: Settings, conversation_url: str | None = None)
     backend = build_memory_backend(settings)
     if conversation_url is None:
         return backend
-    return backend.with_conversations(conversation_from_url(conversation_url, settings))
+    return backend.with_conversations(open_conversations(conversation_url, settings))

@@ -25,6 +25,11 @@
     │   └── RollbackRequestedError    the run may not end before its messages are removed
     ├── CorruptEntryError             something stored or queued that is not ours or not readable
     │   └── NewerVersionError         written by a newer version of this project
+    ├── SealError                     something sealed cannot be opened here; it stays as it is
+    │   ├── SealKeyError              a key is missing: which one, and the setting that takes it
+    │   ├── TamperedError             altered, moved to another place, or sealed with another key
+    │   ├── UnsealedError             not encrypted, where only encrypted entries are read
+    │   └── SealLimitError            compressed, and larger than may be unpacked
     └── UnavailableError              a service did not answer in bounded time; try again
         ├── StoreUnavailableError     Redis (or another store)
         └── BrokerUnavailableError    the Celery broker
@@ -85,7 +90,15 @@ class ConversationBusyError(RequestError):
 
 
 class IdempotencyConflictError(RequestError):
-    """An idempotency key was used before for a request with another agent or input."""
+    """An idempotency key was used before for a request with another agent or input.
+
+    Attributes:
+        run_id: The run of then.
+    """
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class InvalidCursorError(RequestError, ValueError):
@@ -158,6 +171,38 @@ class NewerVersionError(CorruptEntryError):
     def __init__(self, message: str, version: int = FORMAT_VERSION + 1) -> None:
         super().__init__(message)
         self.version = version
+
+
+class SealError(AgentsError):
+    """Something sealed cannot be opened here. Nothing was removed, and nothing is left out.
+
+    No `CorruptEntryError` on purpose: readers pass over what is unreadable. To pass over what they
+    may not read would show another history than there is, to people and to models.
+    """
+
+
+class SealKeyError(SealError):
+    """What it takes to open something is not there, its key above all: another process may have it.
+
+    Attributes:
+        key_id: What the key is called, as the entry says; None where it does not.
+    """
+
+    def __init__(self, message: str, key_id: str | None = None) -> None:
+        super().__init__(message)
+        self.key_id = key_id
+
+
+class TamperedError(SealError):
+    """What is stored was not sealed for this place: altered, moved, or under another key."""
+
+
+class UnsealedError(SealError):
+    """Something is not encrypted, where only what is encrypted may be believed."""
+
+
+class SealLimitError(SealError):
+    """Something compressed would become larger than any message may be."""
 
 
 class UnavailableError(AgentsError):

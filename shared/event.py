@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shared.message import Message
+from shared.message import Message, Sealed, is_none
 from shared.run import RunStatus
 
 
@@ -42,6 +42,8 @@ class DeltaEvent(_Event):
     text: str
     position: int
     attempt: int
+    sealed: Sealed | None = Field(default=None, exclude_if=is_none)
+    """The text, as it is stored where runs are encrypted; it is empty then."""
 
 
 class MessageEvent(_Event):

@@ -8,6 +8,7 @@ from shared.errors import ConfigurationError
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
 from shared.notification.memory import MemoryNotifications
+from shared.sealing.backend import seal_backend
 from shared.settings import Settings
 
 
@@ -17,11 +18,12 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
     `clock` answers the time with its zone; a test moves it instead of waiting.
     """
     notifications = MemoryNotifications()
-    return Backend(
+    backend = Backend(
         ledger=MemoryRunLedger(notifications, settings, clock=clock),
         conversations=MemoryConversationStore(notifications, clock=clock),
         close=(notifications.aclose,),
     )
+    return seal_backend(backend, settings)
 
 
 def open_memory_conversations(url: str, _: Settings) -> MemoryConversationStore:

@@ -20,20 +20,26 @@ from shared.redis_client import (
 from shared.redis_keys import Keys
 from shared.redis_risks import find_risks
 from shared.redis_url import RedisPlace, parse_redis_url
+from shared.sealing.backend import seal_backend
 from shared.settings import Settings
 
 
 def build_redis_backend(settings: Settings) -> Backend:
-    """Runs and conversations in the Redis of the settings; connects on first use."""
+    """Runs and conversations in the Redis of the settings; connects on first use.
+
+    Raises:
+        ConfigurationError: The settings ask for encryption or compression that is not possible.
+    """
     keys = Keys(settings.key_prefix)
     client = connect(settings)
     notifications = _notifications(settings, client)
-    return Backend(
+    backend = Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
         conversations=_conversations(settings, client, notifications),
         close=(notifications.aclose, client.aclose),
         find_risks=partial(find_risks, client),
     )
+    return seal_backend(backend, settings)
 
 
 def open_redis_conversations(url: str, settings: Settings) -> RedisConversationStore:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from shared.errors import RunCancelledError, RunFailedError
 from shared.identifier import history_id
-from shared.message import Content, Usage
+from shared.message import Content, Sealed, Usage, is_none
 from shared.version import RUN_VERSION
 
 DEFAULT_HISTORY_SIZE: Final = 20
@@ -122,6 +122,10 @@ class NewRun(_Value):
     options: RunOptions = RunOptions()
     version: int = Field(default=RUN_VERSION, ge=1)
     """Which version of `shared.version` a worker, or whoever reads the run, has to know."""
+    sealed: Sealed | None = Field(default=None, exclude_if=is_none)
+    """Input, metadata and options, as they are stored where runs are encrypted; those are empty."""
+    request_digest: str | None = Field(default=None, exclude_if=is_none)
+    """What stands for agent and input where they are encrypted; see `shared.request_digest`."""
 
     @property
     def history_id(self) -> str:
@@ -159,6 +163,8 @@ class Run(NewRun):
     output: JsonValue = None
     usage: Usage = Usage()
     error: RunError | None = None
+    sealed_outcome: Sealed | None = Field(default=None, exclude_if=is_none)
+    """Output and error, as they are stored where runs are encrypted; those are empty."""
 
     @property
     def outcome(self) -> "Outcome":
@@ -187,6 +193,8 @@ class Ending(_Value):
     usage: Usage = Usage()
     rounds: int = 0
     error: RunError | None = None
+    sealed: Sealed | None = Field(default=None, exclude_if=is_none)
+    """Output and error, where runs are encrypted; those are empty."""
 
 
 class Outcome(_Value):

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.encryption_key import Plaintext, parse_keys
 from shared.errors import ConfigurationError
 from shared.identifier import check_id
 from shared.redis_url import with_credentials
@@ -187,6 +188,22 @@ class Settings(BaseSettings):
         description="A larger result: cut (the model is told what is missing), or fail (the call).",
     )
 
+    encryption_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys that encrypt what is said, as id:key,id2:key2, each of 32 bytes in "
+        "base64 or hex. The first one writes, all of them read. Unset: nothing is encrypted.",
+    )
+    plaintext: Plaintext = Field(
+        default="refuse",
+        description="With keys, what is not encrypted: refuse; read (what is there of before); or "
+        "write as well, so that keys only read. To turn encryption on step by step.",
+    )
+    compression: Literal["none", "zstd"] = Field(
+        default="none",
+        description="Whether messages are compressed where they are stored. What is compressed is "
+        "read in any case.",
+    )
+
     redis_timeout_s: float = Field(
         default=5.0, gt=0, description="Connecting to Redis and one answer of it."
     )
@@ -210,6 +227,17 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON elsewhere."
     )
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_encryption_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        """A key that is no key would be found when the first message is stored."""
+        if keys is not None:
+            try:
+                parse_keys(keys.get_secret_value())
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
+        return keys
 
     @field_validator("broker_url")
     @classmethod
@@ -291,6 +319,11 @@ class Settings(BaseSettings):
     def retake_s(self) -> float:
         """How long after it was taken back a run may wait for the worker that is rung for it."""
         return min(self.sweep_s, self.pickup_s)
+
+    @property
+    def max_unpacked_bytes(self) -> int:
+        """What a compressed message may become: twice the largest one, as imports may be larger."""
+        return self.max_message_bytes * 2
 
     @property
     def effective_broker_url(self) -> str:

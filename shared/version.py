@@ -19,6 +19,7 @@ MESSAGE_VERSION: Final[int] = 1
 SUMMARY_VERSION: Final[int] = 2
 """The version of a summary, a kind of message that version 1 does not know."""
 SEALED_VERSION: Final[int] = 2
-"""The version of what is compressed or encrypted, which version 1 would read as empty."""
+"""The version of what is compressed or encrypted, messages and runs, which version 1 would read as
+empty."""
 RUN_VERSION: Final[int] = 1
 """The version of the runs that this release submits."""

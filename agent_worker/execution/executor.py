@@ -32,6 +32,7 @@ from shared.errors import (
     FencedError,
     NewerVersionError,
     RollbackRequestedError,
+    SealError,
     StoreUnavailableError,
     UnknownRunError,
 )
@@ -39,6 +40,7 @@ from shared.identifier import is_alone
 from shared.ledger.protocol import WakeUp
 from shared.message import user_draft
 from shared.run import Ending, Lease, RunStatus
+from shared.sealing.failure import failure_of, is_for_others
 from shared.settings import Settings
 from shared.window import build_window
 
@@ -80,6 +82,7 @@ class Executor:
         self._drive: Drive | None = None
         self._transcript: Transcript | None = None
         self._stop: Stop | None = None
+        self._is_declined = False
         self._started = time.monotonic()
 
     @property
@@ -91,6 +94,11 @@ class Executor:
     def is_suspect(self) -> bool:
         """Whether the run may be what its workers died of. Ends when it stores a message."""
         return self._run.is_suspect
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the run was given back because this worker lacks the key to open its history."""
+        return self._is_declined
 
     # An engine is all that can be stopped. Once it has ended, the three have no effect.
 
@@ -132,6 +140,8 @@ class Executor:
                 ending = await self._find_ending()
             except NewerVersionError as error:
                 closing = self._decline(error)
+            except SealError as error:
+                closing = self._leave_sealed(error)
             else:
                 closing = self._give_back() if ending is None else self._settle(ending)
             await self._shield(closing)
@@ -219,6 +229,25 @@ class Executor:
         )
         log.warning("run.declined", needs_version=error.version, reason=str(error))
         await self._ring(wake_up)
+
+    async def _leave_sealed(self, error: SealError) -> None:
+        """End a run whose history cannot be opened, or leave it to those who may have the key.
+
+        Nothing of the history is removed, and no model has seen what could be opened of it.
+        """
+        if self._run.cancel_requested:
+            return await self._settle(Ending(status=RunStatus.CANCELLED))
+        if is_for_others(error, self._run.attempts):
+            wake_up = await insist(partial(self._ledger.hand_over, self._lease))
+            self._is_declined = True
+            log.warning("run.declined", reason=str(error))
+            return await self._ring(wake_up)
+        log.error("history.sealed", reason=str(error))
+        ending = Ending(status=RunStatus.FAILED, error=failure_of(error))
+        if self._transcript is not None:
+            return await self._settle(ending)
+        # Where its messages cannot be read, its calls cannot be closed; windows pair them.
+        return await self._finish(ending, is_rolled_back=True)
 
     async def _settle(self, ending: Ending) -> None:
         """Leave the history in good order, then store the outcome."""

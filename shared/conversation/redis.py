@@ -13,6 +13,7 @@ from shared.errors import (
     FencedError,
     NewerVersionError,
     PositionGapError,
+    TamperedError,
 )
 from shared.identifier import is_alone, is_run_id
 from shared.message import Message, Role
@@ -301,10 +302,17 @@ def _check_same(message: Message, fields: dict[str, str]) -> None:
 
     Raises:
         CorruptEntryError: They tell of another message than the one that is there.
+        TamperedError: The same, of a sealed message, which nobody leaves out.
     """
     told = (fields.get("run"), fields.get("pos"), fields.get("role"))
-    if told != (message.run_id or "", str(message.position), message.role.value):
-        raise CorruptEntryError(f"The entry at {message.cursor} contradicts its own fields.")
+    if told == (message.run_id or "", str(message.position), message.role.value):
+        return
+    if message.sealed is not None:
+        raise TamperedError(
+            f"The entry at {message.cursor} is another message than its fields say: somebody else "
+            "wrote to the store. It is kept."
+        )
+    raise CorruptEntryError(f"The entry at {message.cursor} contradicts its own fields.")
 
 
 def _passes(entry: _Entry, roles: Collection[Role] | None, run_id: str | None) -> bool:

@@ -217,6 +217,7 @@ class MemoryRunLedger:
             usage=ending.usage,
             rounds=ending.rounds,
             error=ending.error,
+            sealed_outcome=ending.sealed,
         )
 
     async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:

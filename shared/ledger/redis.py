@@ -1,13 +1,11 @@
 """Runs in Redis: a hash each, changed by scripts only."""
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from shared.codec import encode, storable
+from shared.codec import encode
 from shared.errors import (
     ConversationBusyError,
     CorruptEntryError,
@@ -39,6 +37,7 @@ from shared.redis_client import (
     wanted_replicas,
 )
 from shared.redis_keys import Keys
+from shared.request_digest import request_digest
 from shared.run import (
     CancelResult,
     Ending,
@@ -125,7 +124,7 @@ class RedisRunLedger:
                 new.agent,
                 new.priority,
                 encode(new),
-                _digest(new),
+                request_digest(new),
                 new.on_busy.value,
                 milliseconds(self._settings.idempotency_ttl_s),
                 self._event_ttl,
@@ -143,7 +142,8 @@ class RedisRunLedger:
         if answer[0] == "conflict":
             raise IdempotencyConflictError(
                 f"Idempotency key {new.idempotency_key!r} belongs to run {answer[1]}, which has "
-                "another agent or input; use a new key for a new request."
+                "another agent or input; use a new key for a new request.",
+                run_id=answer[1],
             )
         return Submission(
             run=read_run(answer[1], answer[4]),
@@ -251,7 +251,7 @@ class RedisRunLedger:
                 self._event_ttl,
                 self._run_ttl,
                 self._pickup,
-                *agents,
+                *ready_names(agents, FORMAT_VERSION),
             ],
         )
 
@@ -328,7 +328,8 @@ class RedisRunLedger:
         for event in events:
             # A model can break a character in two; half of one cannot be encoded.
             text = event.text.encode(errors="replace").decode()
-            arguments += [event.position, event.attempt, text]
+            sealed = "" if event.sealed is None else encode(event.sealed)
+            arguments += [event.position, event.attempt, text, sealed]
         await self._publish(
             [self._keys.run(lease.run.id), self._keys.events(lease.run.id)], arguments
         )
@@ -394,12 +395,6 @@ def _check_partition(new: NewRun) -> None:
             f"Run id {new.id} lies in another partition than conversation {new.conversation_id}; "
             "make it with new_run_id(partition_of(conversation_id))."
         )
-
-
-def _digest(new: NewRun) -> str:
-    """What makes two requests under one idempotency key the same request."""
-    asked = json.dumps(storable(new.model_dump(mode="json", include={"agent", "input"})))
-    return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
 
 
 def _check_held(answer: Any, lease: Lease) -> None:

@@ -11,6 +11,7 @@ from shared.errors import CorruptEntryError, InvalidIdError, NewerVersionError
 from shared.event import DeltaEvent, StatusEvent
 from shared.identifier import check_id, partition_of_run
 from shared.ledger.protocol import WakeUp
+from shared.message import Sealed
 from shared.run import Ending, NewRun, Run, RunStatus
 from shared.version import FORMAT_VERSION
 
@@ -91,6 +92,7 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
             "usage": ending.usage,
             "rounds": ending.rounds,
             "error": ending.error,
+            "sealed_outcome": ending.sealed,
         }
         if ending is not None
         else {}
@@ -143,6 +145,7 @@ def read_event(run_id: str, cursor: str, fields: Mapping[str, str]) -> StatusEve
                 text=fields["text"],
                 position=int(fields["position"]),
                 attempt=int(fields["attempt"]),
+                sealed=_seal_of(fields.get("sealed"), cursor),
             )
         return StatusEvent(
             run_id=run_id,
@@ -155,6 +158,10 @@ def read_event(run_id: str, cursor: str, fields: Mapping[str, str]) -> StatusEve
         )
     except UNREADABLE as error:
         raise CorruptEntryError(f"Event {cursor} of run {run_id} cannot be read.") from error
+
+
+def _seal_of(stored: str | None, cursor: str) -> Sealed | None:
+    return None if stored is None else decode(Sealed, stored, where=f"The seal of event {cursor}")
 
 
 def readable_events(

@@ -7,6 +7,7 @@ from shared.errors import IdempotencyConflictError, UnknownRunError
 from shared.identifier import partition_of_run
 from shared.memory.clock import Clock
 from shared.memory.expiry import Expiry
+from shared.request_digest import request_digest
 from shared.run import NewRun, Run
 
 _Key = tuple[str, str]
@@ -63,10 +64,11 @@ class RunTable:
         if key is None or key not in self._keys:
             return None
         known = self._runs[self._keys[key]]
-        if (known.agent, known.input) != (new.agent, new.input):
+        if request_digest(known) != request_digest(new):
             raise IdempotencyConflictError(
                 f"The idempotency key {new.idempotency_key!r} was used for run {known.id}, with "
-                "another agent or input; use a new key for a new request."
+                "another agent or input; use a new key for a new request.",
+                run_id=known.id,
             )
         return known
 

@@ -6,7 +6,13 @@ from uuid import uuid4
 import pytest
 
 from shared.backend import Backend
-from tests.contract.harness import ClusterHarness, Harness, MemoryHarness, RestrictedHarness
+from tests.contract.harness import (
+    SEALED,
+    ClusterHarness,
+    Harness,
+    MemoryHarness,
+    RestrictedHarness,
+)
 from tests.services import RedisServer, find_redis_binary, missing
 from tests.topologies.cluster import RedisCluster
 
@@ -40,6 +46,8 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
         "memory",
         pytest.param("redis", marks=pytest.mark.integration),
         pytest.param("cluster", marks=pytest.mark.integration),
+        "memory-sealed",
+        pytest.param("redis-sealed", marks=pytest.mark.integration),
     ]
 )
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
@@ -48,11 +56,12 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
     Redis is used as a user with the documented rights, so that they are enough for all of it.
     """
     harness: Harness
-    if request.param == "memory":
-        harness = MemoryHarness()
-    elif request.param == "redis":
+    always = SEALED if request.param.endswith("-sealed") else {}
+    if request.param.startswith("memory"):
+        harness = MemoryHarness(always)
+    elif request.param.startswith("redis"):
         server: RedisServer = request.getfixturevalue("redis_server")
-        harness = RestrictedHarness(server.url, key_prefix=f"test-{uuid4().hex}")
+        harness = RestrictedHarness(server.url, f"test-{uuid4().hex}", always=always)
     else:
         cluster: RedisCluster = request.getfixturevalue("redis_cluster")
         harness = ClusterHarness(cluster.url, key_prefix=f"test-{uuid4().hex}")

@@ -10,11 +10,19 @@ from shared.backend import Backend
 from shared.conversation.memory import MemoryConversationStore
 from shared.memory_backend import build_memory_backend
 from shared.redis_backend import build_redis_backend
+from shared.sealing.wrapper import innermost
 from shared.settings import Settings
 from tests.topologies.users import User
 
 SHORT_TIMES: Final[dict[str, Any]] = {"lease_s": 0.6, "heartbeat_s": 0.1, "pickup_s": 0.2}
 """So that what depends on time is seen within a second."""
+
+
+SEALED: Final[dict[str, Any]] = {
+    "encryption_keys": f"new:{'0123456789abcdef' * 4},old:{'fedcba9876543210' * 4}",
+    "compression": "zstd",
+}
+"""Everything encrypted, messages compressed."""
 
 
 class Harness(Protocol):
@@ -38,13 +46,14 @@ class Harness(Protocol):
 
 
 class MemoryHarness:
-    """Each backend is a store of its own."""
+    """Each backend is a store of its own. `always` is in the settings of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, always: Mapping[str, Any] | None = None) -> None:
+        self._always = dict(always or {})
         self._opened: list[Backend] = []
 
     def open(self, **settings: Any) -> Backend:
-        backend = build_memory_backend(Settings(**SHORT_TIMES | settings))
+        backend = build_memory_backend(Settings(**SHORT_TIMES | self._always | settings))
         self._opened.append(backend)
         return backend
 
@@ -52,7 +61,7 @@ class MemoryHarness:
         return backend
 
     async def damage(self, backend: Backend, conversation_id: str) -> None:
-        store = backend.conversations
+        store = innermost(backend.conversations)
         assert isinstance(store, MemoryConversationStore)
         log = store._open(conversation_id)
         log.entries.append(replace(log.entries[-1], number=next(store._numbers), stored="{"))
@@ -65,14 +74,14 @@ class MemoryHarness:
 class RedisHarness:
     """All backends see the keys under one prefix, which is nobody else's.
 
-    `login` is in the settings of each: user and password, where there are any.
+    `always` is in the settings of each: user and password, say.
     """
 
     def __init__(
-        self, url: str, key_prefix: str, *, login: Mapping[str, Any] | None = None
+        self, url: str, key_prefix: str, *, always: Mapping[str, Any] | None = None
     ) -> None:
         self._url = url
-        self._login = dict(login or {})
+        self._always = dict(always or {})
         self.key_prefix = key_prefix
         self._opened: list[Backend] = []
 
@@ -82,7 +91,7 @@ class RedisHarness:
             "broker_url": "amqp://nobody.is.rung",
             "key_prefix": self.key_prefix,
         }
-        backend = build_redis_backend(Settings(**SHORT_TIMES | own | self._login | settings))
+        backend = build_redis_backend(Settings(**SHORT_TIMES | own | self._always | settings))
         self._opened.append(backend)
         return backend
 
@@ -117,9 +126,11 @@ class RedisHarness:
 class RestrictedHarness(RedisHarness):
     """The same as a user with the documented rights, so that they are enough for everything."""
 
-    def __init__(self, url: str, key_prefix: str) -> None:
+    def __init__(
+        self, url: str, key_prefix: str, *, always: Mapping[str, Any] | None = None
+    ) -> None:
         self._user = User(url, key_prefix)
-        super().__init__(url, key_prefix, login=self._user.settings)
+        super().__init__(url, key_prefix, always={**self._user.settings, **(always or {})})
 
     async def aclose(self) -> None:
         await super().aclose()

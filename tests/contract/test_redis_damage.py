@@ -11,13 +11,19 @@ from redis.asyncio import Redis
 
 from shared.backend import Backend
 from shared.conversation.protocol import Writer
-from shared.errors import CorruptEntryError, UnknownRunError
+from shared.errors import CorruptEntryError, TamperedError, UnknownRunError
 from shared.identifier import new_run_id
 from shared.redis_keys import Keys
 from shared.run import RunStatus
-from shared.testing.conversation.value import conversation_name, imported, message, texts
+from shared.testing.conversation.value import (
+    conversation_name,
+    imported,
+    message,
+    messages,
+    texts,
+)
 from shared.testing.waiting import eventually
-from tests.contract.harness import RedisHarness
+from tests.contract.harness import SEALED, RedisHarness
 from tests.contract.values import AGENT, COMPLETED, new_run, take, worker
 from tests.garbage import GARBAGE
 from tests.services import RedisServer
@@ -32,6 +38,9 @@ VITAL = ("new", "agent", "created", "attempts", "crashes")
 """Without these, nobody can execute the run."""
 _tokens = count(1)
 """Fencing tokens; a retract uses one up."""
+
+both = pytest.mark.parametrize("harness", [{}, SEALED], indirect=True, ids=["plain", "sealed"])
+"""Where runs are encrypted, they need a newer version, and are found in indexes of their own."""
 
 SOME_GARBAGE = [value for value in GARBAGE if len(value) < 10_000]
 
@@ -48,8 +57,10 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-async def harness(redis_server: RedisServer, keys: Keys) -> AsyncIterator[RedisHarness]:
-    harness = RedisHarness(redis_server.url, keys.prefix)
+async def harness(
+    request: pytest.FixtureRequest, redis_server: RedisServer, keys: Keys
+) -> AsyncIterator[RedisHarness]:
+    harness = RedisHarness(redis_server.url, keys.prefix, always=getattr(request, "param", {}))
     yield harness
     await harness.aclose()
 
@@ -66,6 +77,7 @@ async def outcome_of_reading(backend: Backend, run_id: str) -> str | None:
     return run.status.value
 
 
+@both
 @pytest.mark.parametrize("field", RECORD)
 async def test_a_damaged_field_costs_one_run(
     redis: Any, keys: Keys, backend: Backend, field: str
@@ -95,6 +107,7 @@ async def test_a_damaged_field_costs_one_run(
     await take(ledger, healthy)
 
 
+@both
 @pytest.mark.parametrize("field", VITAL)
 async def test_a_run_that_nobody_can_execute_fails_and_its_conversation_goes_on(
     redis: Any, keys: Keys, backend: Backend, field: str
@@ -113,6 +126,8 @@ async def test_a_run_that_nobody_can_execute_fails_and_its_conversation_goes_on(
     sweep = await ledger.sweep("worker-1", agents=[AGENT], limit=10)
     assert broken not in sweep.leased
     assert broken not in sweep.overdue
+    async for index in redis.scan_iter(f"{keys.tag_of_run(broken)}:ready:*{AGENT}"):
+        assert await redis.zscore(index, broken) is None, "no sweep comes upon it again"
     assert (await take(ledger, following)).run.id == following
 
 
@@ -163,6 +178,7 @@ async def test_indexes_may_name_runs_that_there_are_not(
     assert {run.id for run in await ledger.list_runs()} == {real, overdue}
 
 
+@both
 async def test_a_lease_whose_record_breaks_the_sweep_does_not_hold_others_back(
     redis: Any, keys: Keys, backend: Backend
 ) -> None:
@@ -305,6 +321,27 @@ async def test_messages_that_are_none_are_passed_over(
     following = message(run_id, claim.next_position, "c")
     await store.append(name, [following], writer=Writer(run_id, 2))
     assert texts(await store.list_messages(name))[-1] == "c"
+
+
+@pytest.mark.parametrize("harness", [SEALED], indirect=True, ids=["sealed"])
+async def test_sealed_messages_that_were_exchanged_are_not_passed_over(
+    redis: Any, keys: Keys, backend: Backend
+) -> None:
+    """Each is whole and not where its fields say: that is nobody's accident."""
+    store, name, run_id = backend.conversations, conversation_name(), new_run_id(7)
+    await store.append(name, messages(run_id, range(2)), writer=Writer(run_id, 1))
+    first, second = await redis.xrange(keys.messages(name))
+    await redis.delete(keys.messages(name))
+    for (cursor, fields), (_, other) in ((first, second), (second, first)):
+        await redis.xadd(keys.messages(name), fields | {b"data": other[b"data"]}, id=cursor)
+    for read in (
+        store.list_messages(name),
+        store.list_messages(name, limit=1),
+        store.claim(name, Writer(run_id, 2), limit=5),
+    ):
+        with pytest.raises(TamperedError, match="somebody else wrote"):
+            await read
+    assert await store.count(name) == 2
 
 
 async def test_a_run_goes_on_behind_an_entry_without_a_position(

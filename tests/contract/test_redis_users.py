@@ -33,7 +33,7 @@ def user(redis_server: RedisServer, key_prefix: str) -> Iterator[User]:
 async def harness(
     redis_server: RedisServer, key_prefix: str, user: User
 ) -> AsyncIterator[RedisHarness]:
-    harness = RedisHarness(redis_server.url, key_prefix, login=user.settings)
+    harness = RedisHarness(redis_server.url, key_prefix, always=user.settings)
     yield harness
     await harness.aclose()
 

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  {tag}:run:<id>
 -- ARGV     1 tag, 2 run id, 3 worker id, 4 outcome (JSON), 5 event_ttl_ms, 6 run_ttl_ms, 7 pickup_ms,
---          8... agents in whose index of ready runs it may be
+--          8... agents in whose index of ready runs it may be, also as <version>!<agent>
 -- Answer   1 if it was failed, 0 if it has ended before or is not there at all
 
 local tag, id, worker = ARGV[1], ARGV[2], ARGV[3]

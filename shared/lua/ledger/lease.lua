@@ -40,7 +40,9 @@ end
 if not is_served then
   for i = 7, #ARGV do
     -- There it can only be if its record was tampered with since; it would be found there for ever.
-    redis.call('ZREM', ready_key(tag, ARGV[i], '0'), id)
+    for needs = 1, tonumber(ARGV[6]) do
+      redis.call('ZREM', ready_key(tag, ARGV[i], '0', needs), id)
+    end
   end
   make_ready(tag, id, now)
   return {'unserved', run[4]}

@@ -134,11 +134,11 @@ end
 -- Ask the run's worker, or the one that takes it next, to stop it.
 local function ask_to_stop(tag, id, prefix, rollback, now)
   local key = run_key(tag, id)
-  local run = redis.call('HMGET', key, 'status', 'worker', 'agent')
+  local run = redis.call('HMGET', key, 'status', 'worker', 'agent', 'needs')
   redis.call('HSET', key, 'cancel', '1')
   -- It is closed and not executed any more, so it can do no harm.
   redis.call('HDEL', key, 'suspect')
-  redis.call('ZREM', ready_key(tag, run[3], '1'), id)
+  redis.call('ZREM', ready_key(tag, run[3], '1', run[4]), id)
   if rollback then
     redis.call('HSET', key, 'rollback', '1')
   end

@@ -236,7 +236,7 @@ class ReferenceLedger:
         for run in self.runs.values():
             if new.idempotency_key and asked == (run.new.conversation_id, run.new.idempotency_key):
                 if (run.new.agent, run.new.input) != (new.agent, new.input):
-                    raise IdempotencyConflictError
+                    raise IdempotencyConflictError(f"The key belongs to {run.new.id}.", run.new.id)
                 return run
         return None
 

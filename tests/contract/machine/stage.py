@@ -13,6 +13,8 @@ from shared.conversation.memory import MemoryConversationStore
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory_backend import build_memory_backend
 from shared.message import Message
+from shared.sealing.ledger import innermost_ledger
+from shared.sealing.wrapper import innermost
 from shared.settings import Settings
 from tests.contract.machine.snapshot import Snapshot
 
@@ -68,7 +70,7 @@ class MemoryStage:
         self._now += timedelta(seconds=seconds)
 
     async def look(self) -> Snapshot:
-        ledger = self._backend.ledger
+        ledger = innermost_ledger(self._backend.ledger)
         assert isinstance(ledger, MemoryRunLedger)
         runs = dict(ledger._runs._runs)
         lines = ledger._lines
@@ -89,7 +91,7 @@ class MemoryStage:
         )
 
     async def _all_messages(self) -> dict[str, list[Message]]:
-        store = self._backend.conversations
+        store = innermost(self._backend.conversations)
         assert isinstance(store, MemoryConversationStore)
         return {history: self._messages(store, history) for history in store._logs}
 

@@ -36,11 +36,11 @@ class BackendStores:
         return backend.conversations
 
 
-def open_memory(request: pytest.FixtureRequest) -> StoreHarness:
+def open_memory(request: pytest.FixtureRequest) -> BackendStores:
     return BackendStores(MemoryHarness())
 
 
-def open_redis(request: pytest.FixtureRequest) -> StoreHarness:
+def open_redis(request: pytest.FixtureRequest) -> BackendStores:
     server: RedisServer = request.getfixturevalue("redis_server")
     return BackendStores(RestrictedHarness(server.url, key_prefix=f"test-{uuid4().hex}"))
 

@@ -27,6 +27,7 @@ from shared.message import (
     user_draft,
 )
 from shared.run import Run
+from shared.version import FORMAT_VERSION
 
 # NUL and other control characters included; surrogates are a test of their own.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -161,7 +162,9 @@ class TestRefusal:
     def test_a_newer_version_says_so(self) -> None:
         """The reader is told to update, since the entry is not broken."""
         with pytest.raises(NewerVersionError, match="update"):
-            decode_message(stored(version=2, content={"new": "form"}), cursor="7-0")
+            decode_message(
+                stored(version=FORMAT_VERSION + 1, content={"new": "form"}), cursor="7-0"
+            )
 
     def test_a_deep_entry_does_not_break_the_reader(self) -> None:
         """Nesting without end is corrupt, not a stack overflow."""

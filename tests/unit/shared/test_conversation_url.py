@@ -149,6 +149,7 @@ async def test_each_scheme_leads_to_its_store() -> None:
 
 
 def passwords_of(store: ConversationStore) -> dict[str, Any]:
+    store = innermost(store)
     assert isinstance(store, RedisConversationStore)
     return dict(store._client.connection_pool.connection_kwargs)
 

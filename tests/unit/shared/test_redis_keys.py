@@ -86,6 +86,11 @@ _KINDS: dict[str, tuple[tuple[st.SearchStrategy[Any], ...], Any]] = {
         (partitions, agents_of_versions),
         lambda keys, partition, name: keys.suspects(keys.tag(partition), name),
     ),
+    # One key for all conversations of a partition, named by any of them.
+    "histories": (
+        (partitions,),
+        lambda keys, number: keys.all_histories()[number],
+    ),
     "newer": ((partitions,), lambda keys, number: keys.newer(keys.tag(number))),
     "leases": ((partitions, ids), _at("leases")),
     "holders": ((partitions,), _alone("holders")),
@@ -102,7 +107,7 @@ def test_all_keys_are_among_them() -> None:
     """Whoever adds a key adds it here."""
     made = {name for name, value in vars(Keys).items() if callable(value) and name[0] != "_"}
     made |= {name for name, value in vars(Keys).items() if isinstance(value, property)}
-    assert made - {"tag", "tags", "tag_of_run", "tag_of_history"} <= set(_KINDS)
+    assert made - {"tag", "tags", "tag_of_run", "tag_of_history", "all_histories"} <= set(_KINDS)
 
 
 @given(first=names(), second=names())

@@ -89,6 +89,7 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
         {
             "output": ending.output,
             "usage": ending.usage,
+            "spending": ending.spending,
             "rounds": ending.rounds,
             "error": ending.error,
         }

@@ -13,17 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from agent_client.blocking import AgentClient, AgentRun
+    from agent_client.blocking import AgentClient, AgentRun, ManagedConversations
     from agent_client.client import AsyncAgentClient
     from agent_client.handle import AsyncRun
+    from agent_client.managed import AsyncManagedConversations
     from shared.conversation.config import ConversationConfig
+    from shared.directory.record import ConversationRecord, RecordPage
+    from shared.directory.session import ConversationId, Mode, SessionId
     from shared.errors import (
         AgentDefinitionError,
         AgentsError,
         BrokerUnavailableError,
         ConfigurationError,
         ConversationBusyError,
+        ConversationInactiveError,
         CorruptEntryError,
+        ForkPointError,
         IdempotencyConflictError,
         InvalidCursorError,
         InvalidIdError,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         UnavailableError,
         UnknownAgentError,
+        UnknownConversationError,
         UnknownRunError,
         UnstorableError,
     )
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
         MediaPart,
         Message,
         MessageKind,
+        Price,
         Role,
         TextPart,
         ThinkingPart,
@@ -66,22 +73,36 @@ if TYPE_CHECKING:
         WorkerInfo,
     )
     from shared.settings import Settings
+    from shared.spending import ModelSpending, Spending
 
 _HOMES: Final = {
     "agent_client.blocking": (
         "AgentClient",
         "AgentRun",
+        "ManagedConversations",
     ),
     "agent_client.client": ("AsyncAgentClient",),
     "agent_client.handle": ("AsyncRun",),
+    "agent_client.managed": ("AsyncManagedConversations",),
     "shared.conversation.config": ("ConversationConfig",),
+    "shared.directory.record": (
+        "ConversationRecord",
+        "RecordPage",
+    ),
+    "shared.directory.session": (
+        "ConversationId",
+        "Mode",
+        "SessionId",
+    ),
     "shared.errors": (
         "AgentDefinitionError",
         "AgentsError",
         "BrokerUnavailableError",
         "ConfigurationError",
         "ConversationBusyError",
+        "ConversationInactiveError",
         "CorruptEntryError",
+        "ForkPointError",
         "IdempotencyConflictError",
         "InvalidCursorError",
         "InvalidIdError",
@@ -98,6 +119,7 @@ _HOMES: Final = {
         "StoreUnavailableError",
         "UnavailableError",
         "UnknownAgentError",
+        "UnknownConversationError",
         "UnknownRunError",
         "UnstorableError",
     ),
@@ -113,6 +135,7 @@ _HOMES: Final = {
         "MediaPart",
         "Message",
         "MessageKind",
+        "Price",
         "Role",
         "TextPart",
         "ThinkingPart",
@@ -130,6 +153,10 @@ _HOMES: Final = {
         "WorkerInfo",
     ),
     "shared.settings": ("Settings",),
+    "shared.spending": (
+        "ModelSpending",
+        "Spending",
+    ),
 }
 """Where each name is defined; the imports above say the same to type checkers."""
 
@@ -140,6 +167,7 @@ __all__ = [
     "AgentRun",
     "AgentsError",
     "AsyncAgentClient",
+    "AsyncManagedConversations",
     "AsyncRun",
     "BrokerUnavailableError",
     "BusyPolicy",
@@ -147,22 +175,31 @@ __all__ = [
     "ConfigurationError",
     "ConversationBusyError",
     "ConversationConfig",
+    "ConversationId",
+    "ConversationInactiveError",
+    "ConversationRecord",
     "CorruptEntryError",
     "DataPart",
     "DeltaEvent",
+    "ForkPointError",
     "IdempotencyConflictError",
     "InvalidCursorError",
     "InvalidIdError",
     "MalformedConversationError",
+    "ManagedConversations",
     "MediaPart",
     "Message",
     "MessageEvent",
     "MessageKind",
+    "Mode",
+    "ModelSpending",
     "NewerVersionError",
     "NoWorkerError",
     "NotDistributedError",
     "Outcome",
     "PayloadTooLargeError",
+    "Price",
+    "RecordPage",
     "RemovedEvent",
     "RequestError",
     "ResultTimeoutError",
@@ -173,7 +210,9 @@ __all__ = [
     "RunEvent",
     "RunFailedError",
     "RunStatus",
+    "SessionId",
     "Settings",
+    "Spending",
     "StatusEvent",
     "StoreUnavailableError",
     "TextPart",
@@ -182,6 +221,7 @@ __all__ = [
     "ToolOutcome",
     "UnavailableError",
     "UnknownAgentError",
+    "UnknownConversationError",
     "UnknownRunError",
     "UnstorableError",
     "Usage",

@@ -13,17 +13,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from agent_client.blocking import AgentClient, AgentRun
+    from agent_client.blocking import AgentClient, AgentRun, ManagedConversations
     from agent_client.client import AsyncAgentClient
     from agent_client.handle import AsyncRun
+    from agent_client.managed import AsyncManagedConversations
     from shared.conversation.config import ConversationConfig
+    from shared.directory.record import ConversationRecord, RecordPage
+    from shared.directory.session import ConversationId, Mode, SessionId
     from shared.errors import (
         AgentDefinitionError,
         AgentsError,
         BrokerUnavailableError,
         ConfigurationError,
         ConversationBusyError,
+        ConversationInactiveError,
         CorruptEntryError,
+        ForkPointError,
         IdempotencyConflictError,
         InvalidCursorError,
         InvalidIdError,
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
         TamperedError,
         UnavailableError,
         UnknownAgentError,
+        UnknownConversationError,
         UnknownRunError,
         UnsealedError,
         UnstorableError,
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
         MediaPart,
         Message,
         MessageKind,
+        Price,
         Role,
         TextPart,
         ThinkingPart,
@@ -71,22 +78,36 @@ if TYPE_CHECKING:
         WorkerInfo,
     )
     from shared.settings import Settings
+    from shared.spending import ModelSpending, Spending
 
 _HOMES: Final = {
     "agent_client.blocking": (
         "AgentClient",
         "AgentRun",
+        "ManagedConversations",
     ),
     "agent_client.client": ("AsyncAgentClient",),
     "agent_client.handle": ("AsyncRun",),
+    "agent_client.managed": ("AsyncManagedConversations",),
     "shared.conversation.config": ("ConversationConfig",),
+    "shared.directory.record": (
+        "ConversationRecord",
+        "RecordPage",
+    ),
+    "shared.directory.session": (
+        "ConversationId",
+        "Mode",
+        "SessionId",
+    ),
     "shared.errors": (
         "AgentDefinitionError",
         "AgentsError",
         "BrokerUnavailableError",
         "ConfigurationError",
         "ConversationBusyError",
+        "ConversationInactiveError",
         "CorruptEntryError",
+        "ForkPointError",
         "IdempotencyConflictError",
         "InvalidCursorError",
         "InvalidIdError",
@@ -107,6 +128,7 @@ _HOMES: Final = {
         "TamperedError",
         "UnavailableError",
         "UnknownAgentError",
+        "UnknownConversationError",
         "UnknownRunError",
         "UnsealedError",
         "UnstorableError",
@@ -123,6 +145,7 @@ _HOMES: Final = {
         "MediaPart",
         "Message",
         "MessageKind",
+        "Price",
         "Role",
         "TextPart",
         "ThinkingPart",
@@ -140,6 +163,10 @@ _HOMES: Final = {
         "WorkerInfo",
     ),
     "shared.settings": ("Settings",),
+    "shared.spending": (
+        "ModelSpending",
+        "Spending",
+    ),
 }
 """Where each name is defined; the imports above say the same to type checkers."""
 
@@ -150,6 +177,7 @@ __all__ = [
     "AgentRun",
     "AgentsError",
     "AsyncAgentClient",
+    "AsyncManagedConversations",
     "AsyncRun",
     "BrokerUnavailableError",
     "BusyPolicy",
@@ -157,22 +185,31 @@ __all__ = [
     "ConfigurationError",
     "ConversationBusyError",
     "ConversationConfig",
+    "ConversationId",
+    "ConversationInactiveError",
+    "ConversationRecord",
     "CorruptEntryError",
     "DataPart",
     "DeltaEvent",
+    "ForkPointError",
     "IdempotencyConflictError",
     "InvalidCursorError",
     "InvalidIdError",
     "MalformedConversationError",
+    "ManagedConversations",
     "MediaPart",
     "Message",
     "MessageEvent",
     "MessageKind",
+    "Mode",
+    "ModelSpending",
     "NewerVersionError",
     "NoWorkerError",
     "NotDistributedError",
     "Outcome",
     "PayloadTooLargeError",
+    "Price",
+    "RecordPage",
     "RemovedEvent",
     "RequestError",
     "ResultTimeoutError",
@@ -186,7 +223,9 @@ __all__ = [
     "SealError",
     "SealKeyError",
     "SealLimitError",
+    "SessionId",
     "Settings",
+    "Spending",
     "StatusEvent",
     "StoreUnavailableError",
     "TamperedError",
@@ -196,6 +235,7 @@ __all__ = [
     "ToolOutcome",
     "UnavailableError",
     "UnknownAgentError",
+    "UnknownConversationError",
     "UnknownRunError",
     "UnsealedError",
     "UnstorableError",

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from agent_client.client import AsyncAgentClient
 from agent_client.handle import AsyncRun
+from agent_client.managed import AsyncManagedConversations
 from agent_client.portal import Portal
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
@@ -96,6 +97,22 @@ class AgentRun(_Face[AsyncRun]):
         return hash(self._inner)
 
 
+class ManagedConversations(_Face[AsyncManagedConversations]):
+    """Conversations that are kept like records; see `AsyncManagedConversations`."""
+
+    open = _blocking(AsyncManagedConversations.open)
+    get = _blocking(AsyncManagedConversations.get)
+    list = _blocking(AsyncManagedConversations.list)
+    update = _blocking(AsyncManagedConversations.update)
+    deactivate = _blocking(AsyncManagedConversations.deactivate)
+    reset = _blocking(AsyncManagedConversations.reset)
+    fork = _blocking(AsyncManagedConversations.fork)
+    archive = _blocking(AsyncManagedConversations.archive)
+    purge = _blocking(AsyncManagedConversations.purge)
+    purge_user = _blocking(AsyncManagedConversations.purge_user)
+    tidy = _blocking(AsyncManagedConversations.tidy)
+
+
 class AgentClient(_Face[AsyncAgentClient]):
     """The client for code that is not async; see `AsyncAgentClient` for what it takes and raises.
 
@@ -142,6 +159,11 @@ class AgentClient(_Face[AsyncAgentClient]):
             InvalidIdError: It is not a run id.
         """
         return AgentRun(self._inner.run(run_id), self._portal)
+
+    @property
+    def managed(self) -> ManagedConversations:
+        """Conversations that are kept like records: open, list, close, fork, archive, delete."""
+        return ManagedConversations(self._inner.managed, self._portal)
 
     submit = _giving_handle(AsyncAgentClient.submit)
     runs = _blocking(AsyncAgentClient.runs)

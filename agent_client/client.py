@@ -9,6 +9,7 @@ import anyio
 from pydantic import JsonValue
 
 from agent_client.handle import AsyncRun
+from agent_client.managed import AsyncManagedConversations
 from agent_client.request import build_options, build_run
 from agent_client.roster import Roster, served_agents
 from agent_client.session import Session
@@ -19,6 +20,7 @@ from shared.dispatch.protocol import Dispatcher
 from shared.errors import BrokerUnavailableError
 from shared.event import RemovedEvent
 from shared.identifier import check_id, partition_of_run
+from shared.keeping.reading import read_history
 from shared.ledger.protocol import Submission, WakeUp
 from shared.message import ContentPart, Message, Role
 from shared.run import AgentInfo, BusyPolicy, Run, RunStatus, WorkerInfo
@@ -61,6 +63,7 @@ class AsyncAgentClient:
             reconnect_s=reconnect_s,
         )
         self._roster = Roster(self._session.backend.ledger)
+        self._managed = AsyncManagedConversations(self._session)
 
     @classmethod
     def local(
@@ -114,6 +117,11 @@ class AsyncAgentClient:
         """Close what this client opened; repeating it is harmless. Runs go on, local ones apart."""
         await self._session.aclose()
 
+    @property
+    def managed(self) -> AsyncManagedConversations:
+        """Conversations that are kept like records: open, list, close, fork, archive, delete."""
+        return self._managed
+
     async def submit(  # noqa: PLR0913 - everything that may be said about a run, all but two by name
         self,
         agent: str,
@@ -154,6 +162,7 @@ class AsyncAgentClient:
             PayloadTooLargeError: The input or the metadata is larger than its setting.
             RequestError: Another value that cannot be stored; the message says what to change.
             ConversationBusyError: `on_busy` is reject, and another run holds the conversation.
+            ConversationInactiveError: The conversation was closed; open its session again.
             IdempotencyConflictError: The key belongs to another agent or input.
             BrokerUnavailableError: The run was not accepted; submitting again is safe.
             StoreUnavailableError: It may have been accepted; submitting again is safe with an
@@ -231,12 +240,15 @@ class AsyncAgentClient:
     ) -> list[Message]:
         """A part of a conversation, oldest first; an unknown conversation is empty.
 
+        One that was archived is read from there, where its messages have other cursors.
+
         With `after`, the first `limit` messages behind that cursor, otherwise the newest `limit`.
 
         Raises:
             InvalidCursorError: A cursor that is not that of a message.
         """
-        return await self._session.backend.conversations.list_messages(
+        return await read_history(
+            self._session.backend,
             check_id(conversation_id, "conversation id"),
             after=after,
             before=before,

@@ -79,6 +79,20 @@ def build_options(
     return _validated(RunOptions, {**values, "save_on_iteration": save_on_iteration})
 
 
+def check_metadata(
+    metadata: Mapping[str, JsonValue] | None, settings: Settings
+) -> dict[str, JsonValue]:
+    """Metadata that can be stored.
+
+    Raises:
+        PayloadTooLargeError: It exceeds its setting.
+        RequestError: It holds what is not JSON.
+    """
+    plain = _plain(metadata)
+    _check_payload("metadata", plain, settings.max_metadata_bytes)
+    return plain
+
+
 def _partition(conversation_id: str | None, idempotency_key: str | None) -> int:
     home = conversation_id if conversation_id is not None else idempotency_key
     return secrets.randbelow(PARTITIONS) if home is None else partition_of(home)

@@ -28,6 +28,7 @@ from shared.errors import (
     UnavailableError,
     UnknownRunError,
 )
+from shared.keeping.tidying import tidy
 from shared.ledger.protocol import Sweep, WakeUp
 from shared.run import Lease, WorkerInfo
 from shared.settings import Settings
@@ -116,6 +117,8 @@ class Runtime:
         start("sweep", repeat(self._sweep, settings.sweep_s, event="sweep.failed"))
         newer = NewerRuns(self._ledger, self._agents.keys())
         start("newer", repeat(newer.look, NEWER_S, event="newer.failed"))
+        if self._backend.directory is not None:
+            start("tidy", repeat(self._tidy, settings.tidy_s, event="tidy.failed"))
         start("control", repeat(self._listen, settings.heartbeat_s, event="control.failed"))
         log.info("worker.started", worker_id=self.worker_id, agents=sorted(self._agents))
 
@@ -253,6 +256,14 @@ class Runtime:
         except TimeoutError as error:
             raise StoreUnavailableError(f"The store took no beat for {limit_s:g} s.") from error
         self._beaten_at = time.monotonic()
+
+    async def _tidy(self) -> None:
+        settings = self._settings
+        done = await tidy(
+            self._backend, idle_s=settings.conversation_idle_s, retention=settings.retention
+        )
+        if done:
+            log.info("conversations.tidied", **{what: len(ids) for what, ids in vars(done).items()})
 
     async def _listen(self) -> None:
         topic = self._ledger.control_topic(self.worker_id)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from shared.conversation.protocol import ConversationStore
-from shared.errors import NotDistributedError
+from shared.directory.protocol import ConversationDirectory
+from shared.errors import ConfigurationError, NotDistributedError
 from shared.ledger.protocol import RunLedger
 
 
@@ -15,6 +16,20 @@ class Risk:
 
     name: str
     advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where conversations are put that are not used any more.
+
+    Attributes:
+        name: What records say about where their messages are. Without secrets; it stays the same
+            for as long as a record names it.
+        conversations: The store.
+    """
+
+    name: str
+    conversations: ConversationStore
 
 
 async def _none() -> list[Risk]:
@@ -31,6 +46,23 @@ class Backend:
     """What gives the connections back, in order."""
     find_risks: Callable[[], Awaitable[list[Risk]]] = _none
     """What is unsafe about the stores, as far as they tell."""
+    directory: ConversationDirectory | None = None
+    """Records of managed conversations, beside the ledger's runs."""
+    archive: Archive | None = None
+    """Where conversations can be archived."""
+
+    def opened_directory(self) -> ConversationDirectory:
+        """The directory.
+
+        Raises:
+            ConfigurationError: This backend has none.
+        """
+        if self.directory is None:
+            raise ConfigurationError(
+                "This backend keeps no records of conversations; build it with a directory (see "
+                "Backend.directory), as build_redis_backend and build_memory_backend do."
+            )
+        return self.directory
 
     def check_distributed(self) -> None:
         """Refuse stores that other processes cannot see.

@@ -49,10 +49,11 @@ def version_printer(program: str) -> Callable[[bool], None]:
     return print_version
 
 
-def new_program() -> typer.Typer:
-    """A program without commands yet."""
+def new_program(*, needs_command: bool = True) -> typer.Typer:
+    """A program without commands yet, or a group of them that does something by itself, too."""
     return typer.Typer(
-        no_args_is_help=True,
+        no_args_is_help=needs_command,
+        invoke_without_command=not needs_command,
         rich_markup_mode="rich",
         # A traceback is for defects and --debug, and locals could hold a password.
         pretty_exceptions_enable=False,

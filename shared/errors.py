@@ -8,6 +8,9 @@
     ├── RequestError                  the caller asked for something that cannot be done
     │   ├── UnknownAgentError         no live worker serves the agent
     │   ├── UnknownRunError           no run with this id (or it was kept long enough and is gone)
+    │   ├── UnknownConversationError  no record of a managed conversation with this id
+    │   ├── ConversationInactiveError a conversation that takes no further runs
+    │   ├── ForkPointError            a message at which no conversation can be forked
     │   ├── NoWorkerError             no live worker, and the caller asked not to wait for one
     │   ├── ConversationBusyError     `on_busy="reject"` and another run holds the conversation
     │   ├── IdempotencyConflictError  one idempotency key, two different requests
@@ -71,6 +74,18 @@ class UnknownAgentError(RequestError):
 
 class UnknownRunError(RequestError, LookupError):
     """There is no run with this id, or it ended so long ago that its record has expired."""
+
+
+class UnknownConversationError(RequestError, LookupError):
+    """There is no record of such a conversation: it is not managed, or was purged."""
+
+
+class ConversationInactiveError(RequestError):
+    """The conversation was deactivated, so it takes no further runs; open its session again."""
+
+
+class ForkPointError(RequestError, ValueError):
+    """Nothing can be forked at this message: it is not there, or results would be missing."""
 
 
 class NoWorkerError(RequestError):

@@ -2,8 +2,11 @@
 
 from urllib.parse import urlsplit
 
+from shared.archive import open_archive
 from shared.backend import Backend
 from shared.conversation.memory import MemoryConversationStore
+from shared.directory.memory import MemoryConversationDirectory
+from shared.directory.record_table import RecordTable
 from shared.errors import ConfigurationError
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
@@ -18,10 +21,18 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
     `clock` answers the time with its zone; a test moves it instead of waiting.
     """
     notifications = MemoryNotifications()
+    archive = open_archive(settings)
+    records = RecordTable(clock)
+    ledger = MemoryRunLedger(notifications, settings, clock=clock, records=records)
     backend = Backend(
-        ledger=MemoryRunLedger(notifications, settings, clock=clock),
+        ledger=ledger,
         conversations=MemoryConversationStore(notifications, clock=clock),
-        close=(notifications.aclose,),
+        close=(
+            notifications.aclose,
+            *((archive.conversations.aclose,) if archive is not None else ()),
+        ),
+        directory=MemoryConversationDirectory(records, ledger.active_run),
+        archive=archive,
     )
     return seal_backend(backend, settings)
 

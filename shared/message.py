@@ -5,11 +5,13 @@ The stored form is JSON with full field names, a discriminator on every part and
 """
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from shared.money import Usd
 from shared.version import FORMAT_VERSION, MESSAGE_VERSION, SUMMARY_VERSION
 
 
@@ -132,6 +134,25 @@ class Usage(_Value):
         return self.input_tokens + self.output_tokens
 
 
+class Price(_Value):
+    """What a message cost: the model call that made it, or what agents within a tool took."""
+
+    provider: str | None = Field(default=None, exclude_if=is_none)
+    model: str | None = Field(default=None, exclude_if=is_none)
+    """As the provider answered. None where several took part, or nobody says which."""
+    known_cost: Usd = Decimal(0)
+    """US dollars. All of the cost, unless `unpriced` says why not."""
+    unpriced: str | None = Field(default=None, exclude_if=is_none)
+    """Why not all of the cost is known: ``unknown_model`` (there is no price for it), ``no_usage``
+    (its provider did not say what it took), ``nested`` (agents within a tool, of which not all
+    prices are known), or another word of an engine."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """The cost, where all of it is known."""
+        return self.known_cost if self.unpriced is None else None
+
+
 class EngineData(_Value):
     """What an engine needs to restore its own message exactly; nobody else looks inside."""
 
@@ -155,6 +176,10 @@ class Draft(_Value):
     """Of a tool result; None elsewhere."""
     usage: Usage | None = Field(default=None, exclude_if=is_none)
     """Of the model call that made an assistant's message."""
+    price: Price | None = Field(default=None, exclude_if=is_none)
+    """Of the same, in money."""
+    waited_ms: int | None = Field(default=None, ge=0, exclude_if=is_none)
+    """How long its run waited for it: for the model, or for the (rest of the) tool."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=is_empty)
     engine: EngineData | None = Field(default=None, exclude_if=is_none)
 

@@ -6,8 +6,10 @@ from functools import partial
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from shared.archive import open_archive
 from shared.backend import Backend
 from shared.conversation.redis import RedisConversationStore
+from shared.directory.redis import RedisConversationDirectory
 from shared.errors import ConfigurationError
 from shared.ledger.redis import RedisRunLedger
 from shared.notification.redis import RedisNotifications
@@ -32,12 +34,19 @@ def build_redis_backend(settings: Settings) -> Backend:
     """
     keys = Keys(settings.key_prefix)
     client = connect(settings)
+    archive = open_archive(settings)
     notifications = _notifications(settings, client)
     backend = Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
         conversations=_conversations(settings, client, notifications),
-        close=(notifications.aclose, client.aclose),
+        close=(
+            notifications.aclose,
+            client.aclose,
+            *((archive.conversations.aclose,) if archive is not None else ()),
+        ),
         find_risks=partial(find_risks, client),
+        directory=RedisConversationDirectory(client, keys, replicas=wanted_replicas(settings)),
+        archive=archive,
     )
     return seal_backend(backend, settings)
 

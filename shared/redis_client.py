@@ -404,6 +404,11 @@ class Script:
 
 @cache
 def script_source(folder: str, name: str) -> str:
-    """The text of ``shared/lua/<folder>/<name>.lua`` behind its folder's prelude."""
-    home = files("shared") / "lua" / folder
-    return f"{(home / 'prelude.lua').read_text()}\n{(home / f'{name}.lua').read_text()}"
+    """The text of ``shared/lua/<folder>/<name>.lua`` behind its folder's prelude.
+
+    Runs and records of conversations change in one step, so these two know of records.
+    """
+    home = files("shared") / "lua"
+    parts = [home / "record.lua"] if folder in {"ledger", "directory"} else []
+    parts += [home / folder / "prelude.lua", home / folder / f"{name}.lua"]
+    return "\n".join(part.read_text() for part in parts)

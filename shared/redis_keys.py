@@ -25,6 +25,15 @@ end, so that no id can name another one's key.
     {p:3}:messages:<history>       stream  for ever (alone: run_ttl) the conversation's messages
     {p:3}:history:<history>        hash    as its messages           writer, fencing token, counts
     {p:3}:histories                zset    for ever                  conversation ids by last append
+    {p:3}:record:<conversation>    hash    until it is purged        a managed conversation's record
+    {p:3}:records                  zset    while there are records   conversation ids by activity
+    {p:3}:open                     zset    while there are records   the same, that take runs
+    {p:3}:here                     zset    while there are records   the same, that are not archived
+    {p:3}:by_user:<user>           zset    while there are records   the same, of one user
+    {p:3}:by_agent:<agent>         zset    while there are records   the same, of one agent
+    {p:3}:by_channel:<channel>     zset    while there are records   the same, of one channel
+    {p:3}:unfinished               zset    while work is being done  conversations to be seen to
+    {p:3}:session:<session>        hash    while it has records      generations of a session
     {p:3}:replicated               string  an hour                   written before each WAIT
     p:workers                      zset    for ever                  workers by last heartbeat
     p:worker:<worker id>           string  a lease                   what a worker announced
@@ -92,6 +101,33 @@ class Keys:
         """The caller's key is hashed, since it may hold anything and be long."""
         digest = hashlib.blake2b(key.encode(errors="replace"), digest_size=16).hexdigest()
         return f"{tag}:idempotency:{digest}:{scope}"
+
+    def record(self, conversation_id: str) -> str:
+        return f"{self.tag_of_history(conversation_id)}:record:{conversation_id}"
+
+    def session(self, session: str) -> str:
+        return f"{self.tag_of_history(session)}:session:{session}"
+
+    def records(self, tag: str) -> str:
+        return f"{tag}:records"
+
+    def open(self, tag: str) -> str:
+        return f"{tag}:open"
+
+    def here(self, tag: str) -> str:
+        return f"{tag}:here"
+
+    def by_user(self, tag: str, user: str) -> str:
+        return f"{tag}:by_user:{user}"
+
+    def by_agent(self, tag: str, agent: str) -> str:
+        return f"{tag}:by_agent:{agent}"
+
+    def by_channel(self, tag: str, channel: str) -> str:
+        return f"{tag}:by_channel:{channel}"
+
+    def unfinished(self, tag: str) -> str:
+        return f"{tag}:unfinished"
 
     def status(self, tag: str, status: RunStatus) -> str:
         return f"{tag}:status:{status.value}"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from shared.errors import RunCancelledError, RunFailedError
 from shared.identifier import history_id
 from shared.message import Content, Sealed, Usage, is_none
+from shared.spending import Spending
 from shared.version import RUN_VERSION
 
 DEFAULT_HISTORY_SIZE: Final = 20
@@ -162,6 +163,7 @@ class Run(NewRun):
     rounds: int = 0
     output: JsonValue = None
     usage: Usage = Usage()
+    spending: Spending = Spending()
     error: RunError | None = None
     sealed_outcome: Sealed | None = Field(default=None, exclude_if=is_none)
     """Output and error, as they are stored where runs are encrypted; those are empty."""
@@ -174,6 +176,7 @@ class Run(NewRun):
             status=self.status,
             output=self.output,
             usage=self.usage,
+            spending=self.spending,
             rounds=self.rounds,
             error=self.error,
             rolled_back=self.is_rolled_back,
@@ -191,6 +194,7 @@ class Ending(_Value):
     status: Literal[RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED]
     output: JsonValue = None
     usage: Usage = Usage()
+    spending: Spending = Spending()
     rounds: int = 0
     error: RunError | None = None
     sealed: Sealed | None = Field(default=None, exclude_if=is_none)
@@ -205,6 +209,7 @@ class Outcome(_Value):
     output: JsonValue = None
     """What the agent returned: text, or JSON for a structured output type."""
     usage: Usage = Usage()
+    spending: Spending = Spending()
     rounds: int = 0
     error: RunError | None = None
     rolled_back: bool = False

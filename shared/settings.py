@@ -10,6 +10,7 @@ from shared.encryption_key import Plaintext, parse_keys
 from shared.errors import ConfigurationError
 from shared.identifier import check_id
 from shared.redis_url import with_credentials
+from shared.retention import RetentionRule
 from shared.run import DEFAULT_HISTORY_SIZE
 
 _BROKERS: Final = (
@@ -41,7 +42,7 @@ def read_settings(**given: Any) -> "Settings":
         )
     except ValidationError as error:
         first = error.errors()[0]  # its message never quotes the value
-        name = "".join(f"AGENTS_{part}: ".upper() for part in first["loc"])
+        name = "AGENTS_" + ".".join(map(str, first["loc"])).upper() + ": " if first["loc"] else ""
         raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from error
 
 
@@ -159,6 +160,27 @@ class Settings(BaseSettings):
         gt=0,
         description="A conversation in Redis is forgotten so long after its last message. Unset: "
         "never. At least AGENTS_TIME_LIMIT_S.",
+    )
+    conversation_idle_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="A managed conversation without activity for so long is closed; the next input "
+        "begins a new one. Unset: never.",
+    )
+    retention: tuple[RetentionRule, ...] = Field(
+        default=(),
+        description="What becomes of managed conversations, as JSON: "
+        '[{"action": "purge", "after_days": 90, "channel": "web", "agent": "x"}] (or archive).',
+    )
+    archive_url: SecretStr | None = Field(
+        default=None,
+        description="Where conversations are archived: a store by its URL, which clients and "
+        "workers reach. The same for as long as anything is in it.",
+    )
+    tidy_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often a worker looks for conversations that are idle or past retention.",
     )
     conversation_max_messages: int | None = Field(
         default=None,
@@ -282,6 +304,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"AGENTS_CONVERSATION_MAX_MESSAGES ({size}) must be at least AGENTS_HISTORY_SIZE "
                 f"({self.history_size}), or models would see less than they are meant to."
+            )
+        if self.archive_url is None and any(rule.action == "archive" for rule in self.retention):
+            raise ValueError(
+                "AGENTS_RETENTION archives conversations; say with AGENTS_ARCHIVE_URL where to."
             )
         return self
 

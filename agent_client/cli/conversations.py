@@ -65,13 +65,17 @@ def conversations(
     redis_url: RedisUrl = None,
     debug: Debug = False,
 ) -> None:
-    """List conversations, the one with the newest run first.
+    """List conversations, the one with the newest run first; or manage them.
 
-    A conversation appears once its first run was submitted.
+    A conversation appears once its first run was submitted. The commands are
+    about managed ones, which have a record.
 
-    Example:
+    Examples:
       agent-client conversations --limit 5
+      agent-client conversations list --user ada
     """
+    if context.invoked_subcommand is not None:
+        return
     work = partial(_conversations, limit=limit, as_json=as_json)
     Connection(context, redis_url, debug=debug).run(work)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -61,6 +61,27 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: 
         _print_grid(titles, cells)
     else:
         typer.echo(empty, err=True)
+
+
+def print_fields(model: "BaseModel") -> None:
+    """The fields of a value that hold something, one to a line: its name, a tab, the value."""
+    from agent_client.live_view.text import one_line
+
+    for name, value in _flat(_stored(model)):
+        typer.echo(f"{name}\t{one_line(str(value), 1_000)}")
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                yield from _flat(
+                    item if isinstance(item, dict) else {"": item}, f"{prefix}{name}.{place}."
+                )
+        elif value not in (None, {}, ""):
+            yield f"{prefix}{name}".rstrip("."), value
 
 
 def _print_grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent_client.cli import conversations, runs
+from agent_client.cli import conversations, managed, runs
 from agent_client.cli.exit_code import DESCRIPTION
 from shared.command_line import new_program, version_printer
 
@@ -16,11 +16,26 @@ for command in (
     runs.watch,
     conversations.history,
     runs.runs,
+    runs.run,
     runs.cancel,
-    conversations.conversations,
     conversations.agents,
 ):
     app.command(epilog=DESCRIPTION)(command)
+
+managing = new_program(needs_command=False)
+app.add_typer(managing, name="conversations")
+managing.callback(epilog=DESCRIPTION)(conversations.conversations)
+managing.command("list", epilog=DESCRIPTION)(managed.list_)
+for verb in (
+    managed.show,
+    managed.deactivate,
+    managed.reset,
+    managed.fork,
+    managed.archive,
+    managed.purge,
+    managed.tidy,
+):
+    managing.command(epilog=DESCRIPTION)(verb)
 
 
 @app.callback(epilog=DESCRIPTION)

@@ -1,4 +1,4 @@
-"""The commands about runs: `submit`, `watch`, `cancel`, `runs`."""
+"""The commands about runs: `submit`, `watch`, `cancel`, `runs`, `run`."""
 
 import json
 import sys
@@ -178,6 +178,24 @@ def runs(  # noqa: PLR0913 - one parameter for each option
     connection.run(partial(_runs, filters=filters, as_json=as_json))
 
 
+def run(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    as_json: AsJson = False,
+    redis_url: RedisUrl = None,
+    debug: Debug = False,
+) -> None:
+    """Show the record of a run: status, times, attempts, tokens, cost, error.
+
+    The cost is empty where it is unknown; `unpriced` says why.
+
+    Example:
+      agent-client run "$id" --json | jq -r .spending.cost
+    """
+    Connection(context, redis_url, debug=debug).run(partial(_run, run_id=run_id, as_json=as_json))
+
+
 async def _submit(
     client: "AsyncAgentClient", *, request: dict[str, Any], detach: bool, as_json: bool
 ) -> ExitCode:
@@ -233,6 +251,17 @@ async def _runs(client: "AsyncAgentClient", *, filters: dict[str, Any], as_json:
     else:
         titles = ("run", "status", "agent", "took", "error", "conversation", "submitted")
         print_table(titles, map(_row, found), empty="There are no such runs.")
+    return ExitCode.OK
+
+
+async def _run(client: "AsyncAgentClient", *, run_id: str, as_json: bool) -> ExitCode:
+    from agent_client.cli.output import print_fields, print_models
+
+    found = await client.run(run_id).get()
+    if as_json:
+        print_models([found])
+    else:
+        print_fields(found)
     return ExitCode.OK
 
 

@@ -19,6 +19,7 @@ from shared.message import (
     tool_result_draft,
 )
 from shared.run import Ending, RunError, RunStatus
+from shared.spending import spending_of
 
 MAX_ERROR_LENGTH: Final = 2000
 """Characters of an exception's text that go into a run's error and into its history."""
@@ -76,12 +77,18 @@ def failed(code: str, message: str) -> Ending:
     return Ending(status=RunStatus.FAILED, error=error)
 
 
-def count_spending(messages: Iterable[Message]) -> tuple[Usage, int]:
-    """Usage and rounds of a run whose engine did not come to report them."""
+def account(ending: Ending, messages: Iterable[Message]) -> Ending:
+    """The ending with what the run took, by its stored messages: under all leases, each call once.
+
+    Usage and rounds of a run that completed are what its engine reported.
+    """
     stored = list(messages)
-    rounds = sum(message.role is Role.ASSISTANT for message in stored)
-    # Tool results have one as well: the call itself, and what agents within the tool took.
-    return sum((message.usage or Usage() for message in stored), Usage()), rounds
+    changes: dict[str, object] = {"spending": spending_of(stored)}
+    if ending.status is not RunStatus.COMPLETED:
+        changes["rounds"] = sum(message.role is Role.ASSISTANT for message in stored)
+        # Tool results have one as well: the call itself, and what agents within the tool took.
+        changes["usage"] = sum((message.usage or Usage() for message in stored), Usage())
+    return ending.model_copy(update=changes)
 
 
 def _reason(ending: Ending) -> str:

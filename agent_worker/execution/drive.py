@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from enum import Enum, auto
@@ -25,7 +26,7 @@ from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
 from agent_worker.saying import said_by
 from shared.errors import FencedError, StoreUnavailableError, UnknownRunError
-from shared.message import Draft
+from shared.message import Draft, Role
 from shared.run import Ending, RunStatus
 
 HALT_S: Final = 1.0
@@ -43,6 +44,8 @@ end to its message it takes about ten."""
 
 CLEAN_UP_S: Final = 5.0
 """How long an engine that has ended may take to clean up before its run goes on without it."""
+
+_WAITED_FOR: Final = frozenset({Role.ASSISTANT, Role.TOOL})
 
 log = structlog.get_logger()
 
@@ -159,6 +162,7 @@ class Drive:
                 await _close(events)
 
     async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> None:
+        waiting_since = time.monotonic()
         while True:
             event = await _next(events)
             self._yielded += 1
@@ -173,8 +177,9 @@ class Drive:
             if (refusal := refused(event, self._request.limits.max_message_bytes)) is not None:
                 self._ending = refusal
                 return
-            self._transcript.add(event)
+            self._transcript.add(_timed(event, waiting_since))
             await self._store()
+            waiting_since = time.monotonic()
             await self._confirm()  # for engines that start their tools without asking
             # Behind a stop, what depends on the message would start, and end in front of nobody.
             if self._stop.done() or (self._is_leaving and self._is_at_safe_point()):
@@ -234,6 +239,14 @@ class Drive:
         if why is None and is_cancelled:
             return failed("internal_error", "The engine was cancelled by code of its own.")
         return None
+
+
+def _timed(draft: Draft, waiting_since: float) -> Draft:
+    """The message with the time that the run waited for it, from the one before it was stored."""
+    if draft.role not in _WAITED_FOR or draft.waited_ms is not None:
+        return draft
+    waited_ms = round((time.monotonic() - waiting_since) * 1000)
+    return draft.model_copy(update={"waited_ms": waited_ms})
 
 
 async def _next(events: AsyncGenerator[EngineEvent, None]) -> Draft | TextDelta | Ending:

@@ -13,8 +13,8 @@ from agent_worker.context import RunInfo
 from agent_worker.definition import AgentDefinition
 from agent_worker.engine.protocol import EngineRequest
 from agent_worker.execution.closing import (
+    account,
     closing_drafts,
-    count_spending,
     describe,
     failed,
     recorded_error,
@@ -283,9 +283,8 @@ class Executor:
             await self._finish(ending, is_rolled_back=True)
 
     async def _finish(self, ending: Ending, *, is_rolled_back: bool = False) -> None:
-        if ending.status is not RunStatus.COMPLETED and self._transcript is not None:
-            usage, rounds = count_spending(self._transcript.messages)
-            ending = ending.model_copy(update={"usage": usage, "rounds": rounds})
+        if self._transcript is not None:
+            ending = account(ending, self._transcript.messages)
         history = self._run.history_id
         if is_alone(history):
             # Before the last status: nobody would come back to do it after a crash in between.

@@ -1,15 +1,20 @@
 """The run ledger in the memory of this process: for local mode and fast tests."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from shared.codec import stored_form
+from shared.directory.fault import busy
+from shared.directory.record import totals_of
+from shared.directory.record_table import RecordTable
 from shared.errors import (
     ConversationBusyError,
+    ConversationInactiveError,
     FencedError,
     InvalidIdError,
     RollbackRequestedError,
@@ -38,6 +43,7 @@ from shared.version import FORMAT_VERSION
 
 _NAMED_SUSPECTS: Final = 16
 """How many a sweep names; a worker takes one."""
+_NO_TOTALS: Final[Mapping[str, int]] = MappingProxyType({})
 _INTERRUPTING: Final = frozenset({BusyPolicy.INTERRUPT, BusyPolicy.ROLLBACK})
 
 
@@ -58,10 +64,16 @@ class MemoryRunLedger:
     """
 
     def __init__(
-        self, notifications: MemoryNotifications, settings: Settings, *, clock: Clock = utc_now
+        self,
+        notifications: MemoryNotifications,
+        settings: Settings,
+        *,
+        clock: Clock = utc_now,
+        records: RecordTable | None = None,
     ) -> None:
         self._notifications = notifications
         self._clock = clock
+        self._records = records if records is not None else RecordTable(clock)
         self._lease = timedelta(seconds=settings.lease_s)
         self._pickup = timedelta(seconds=settings.pickup_s)
         self._retake = timedelta(seconds=settings.retake_s)
@@ -105,6 +117,11 @@ class MemoryRunLedger:
         if known is not None:
             self._repeated.add(known.id)
             return Submission(run=known, is_new=False, is_ready=known.id in self._ready)
+        if self._records.is_closed(new.conversation_id):
+            raise ConversationInactiveError(
+                f"Conversation {new.conversation_id} was deactivated and takes no further runs; "
+                "open its session again (client.managed.open), which begins a new one."
+            )
         line = self._lines[new.history_id]
         if line.active is not None and new.on_busy is BusyPolicy.REJECT:
             raise ConversationBusyError(
@@ -113,6 +130,7 @@ class MemoryRunLedger:
                 run_id=line.active,
             )
         run = self._runs.add(new)
+        self._records.touch(new.conversation_id)
         self._announce(run)
         interrupted = self._stand_in_line(run, line)
         return Submission(run, is_new=True, is_ready=run.id in self._ready, interrupted=interrupted)
@@ -218,6 +236,8 @@ class MemoryRunLedger:
             rounds=ending.rounds,
             error=ending.error,
             sealed_outcome=ending.sealed,
+            spending=ending.spending,
+            totals=totals_of(ending),
         )
 
     async def hand_over(self, lease: Lease, *, needs_version: int | None = None) -> WakeUp:
@@ -239,6 +259,21 @@ class MemoryRunLedger:
         return Cancellation(
             CancelResult.REQUESTED if is_started else CancelResult.CANCELLED, wake_up
         )
+
+    async def remove_runs(self, conversation_id: str) -> int:
+        active = self.active_run(conversation_id)
+        if active is not None:
+            raise busy(conversation_id, active)
+        removed = self._runs.remove_conversation(conversation_id)
+        for run in removed:
+            self._clean_up(run)
+        self._lines.pop(conversation_id, None)
+        return len(removed)
+
+    def active_run(self, conversation_id: str) -> str | None:
+        """The run that holds a conversation, if one does."""
+        line = self._lines.get(conversation_id)
+        return line.active if line is not None else None
 
     async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
         run = self._find(lease.run.id)
@@ -364,8 +399,16 @@ class MemoryRunLedger:
             self._ready[run.id] = self._clock()
         return None
 
-    def _end(self, run: Run, status: RunStatus, **changes: object) -> WakeUp | None:
+    def _end(
+        self,
+        run: Run,
+        status: RunStatus,
+        *,
+        totals: Mapping[str, int] = _NO_TOTALS,
+        **changes: object,
+    ) -> WakeUp | None:
         self._drop_lease(run)
+        self._records.count(run.conversation_id, totals)
         changes |= {"finished_at": self._clock(), "is_suspect": False}
         self._runs.expire_later(self._move(run, status, **changes))
         return self._pass_on(run)

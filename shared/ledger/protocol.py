@@ -140,6 +140,8 @@ class RunLedger(Protocol):
             InvalidIdError: The run's id names another partition than its conversation lies in.
             UnstorableError: Input or metadata could not be read again. Nothing stored.
             ConversationBusyError: `on_busy` is reject and the conversation is held. Nothing stored.
+            ConversationInactiveError: The conversation has a record (`ConversationDirectory`) that
+                says that it takes no further runs. Nothing stored.
             IdempotencyConflictError: The key belongs to a run with another agent or input.
             StoreUnavailableError: No answer. It may have been accepted; submitting the same run
                 again, or another one with the same idempotency key, is safe.
@@ -229,9 +231,10 @@ class RunLedger(Protocol):
     ) -> WakeUp | None:
         """Store the outcome and end the lease; return the conversation's next run, now ready.
 
-        Repeating it with the same lease is harmless; the first ending stays, and the next run is
-        named again until somebody leased it. A run that completes before its worker heard of a
-        cancel is completed. One that was asked to roll back does not end, however it ends, before
+        What the run took is added to the totals of its conversation in the same step, if that has
+        a record. Repeating it with the same lease is harmless; the first ending stays, and the next
+        run is named again until somebody leased it. A run that completes before its worker heard of
+        a cancel is completed. One that was asked to roll back does not end, however it ends, before
         its worker has heard of that: `is_rolled_back` says that its messages are removed (or cannot
         be, and it fails). The event says `rolled_back` when such a run is cancelled.
 
@@ -266,6 +269,20 @@ class RunLedger(Protocol):
 
         Raises:
             UnknownRunError: There is none.
+            StoreUnavailableError: No answer; repeating it is safe.
+        """
+        ...
+
+    async def remove_runs(self, conversation_id: str) -> int:
+        """Delete all runs of a conversation; return how many that were.
+
+        With them go their inputs, outputs, events and idempotency keys, and the conversation is
+        listed no more. A late write of one of their workers changes nothing. Repeating it is
+        harmless, and completes one that was cut off.
+
+        Raises:
+            ConversationBusyError: A run of the conversation has not ended. Nothing was deleted, or
+                (where it was submitted meanwhile) not everything.
             StoreUnavailableError: No answer; repeating it is safe.
         """
         ...

@@ -6,8 +6,11 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from shared.codec import encode
+from shared.directory.fault import busy
+from shared.directory.record import totals_of
 from shared.errors import (
     ConversationBusyError,
+    ConversationInactiveError,
     CorruptEntryError,
     FencedError,
     IdempotencyConflictError,
@@ -60,7 +63,10 @@ _SCRIPTS: Final = (
     "hand_over",
     "cancel",
     "condemn",
+    "remove_runs",
 )
+_REMOVED_AT_ONCE: Final = 500
+"""Runs that one script deletes; others wait as long."""
 _CANCELLED: Final = Ending(status=RunStatus.CANCELLED)
 _UNREADABLE: Final = Ending(
     status=RunStatus.FAILED,
@@ -138,6 +144,11 @@ class RedisRunLedger:
                 f"Run {answer[1]} holds conversation {new.conversation_id}; wait for it, or submit "
                 'with on_busy="enqueue", "interrupt" or "rollback".',
                 run_id=answer[1],
+            )
+        if answer[0] == "inactive":
+            raise ConversationInactiveError(
+                f"Conversation {new.conversation_id} was deactivated and takes no further runs; "
+                "open its session again (client.managed.open), which begins a new one."
             )
         if answer[0] == "conflict":
             raise IdempotencyConflictError(
@@ -272,6 +283,7 @@ class RedisRunLedger:
                 self._event_ttl,
                 self._run_ttl,
                 self._pickup,
+                *(word for total in totals_of(ending).items() for word in total),
             ],
         )
         _check_held(answer, lease)
@@ -317,6 +329,19 @@ class RedisRunLedger:
             raise _unknown(run_id, self._settings)
         next_run = read_wake_up(answer[1]) if len(answer) > 1 and answer[1] else None
         return Cancellation(CancelResult(answer[0]), next_run)
+
+    async def remove_runs(self, conversation_id: str) -> int:
+        """Delete all runs of a conversation; see `RunLedger.remove_runs`."""
+        removed, left = 0, 1
+        while left:
+            answer = await self._scripts["remove_runs"](
+                [self._keys.conversation(conversation_id), self._keys.runs(conversation_id)],
+                [self._keys.tag_of_history(conversation_id), conversation_id, _REMOVED_AT_ONCE],
+            )
+            if answer[0] == "busy":
+                raise busy(conversation_id, answer[1])
+            removed, left = removed + int(answer[1]), int(answer[2])
+        return removed
 
     async def publish(self, lease: Lease, events: Sequence[DeltaEvent]) -> None:
         """Add text deltas to the event log; see `RunLedger.publish`."""

@@ -90,6 +90,7 @@ def _build(new: NewRun, record: Mapping[str, str], ending: Ending | None) -> Run
         {
             "output": ending.output,
             "usage": ending.usage,
+            "spending": ending.spending,
             "rounds": ending.rounds,
             "error": ending.error,
             "sealed_outcome": ending.sealed,

@@ -107,6 +107,14 @@ class RunTable:
         if name is not None and all(run.conversation_id != name for run in self._runs.values()):
             self._conversations.pop(name, None)
 
+    def remove_conversation(self, conversation_id: str) -> list[Run]:
+        """Drop all runs of a conversation; return them."""
+        removed = [run for run in self._runs.values() if run.conversation_id == conversation_id]
+        for run in removed:
+            self.remove(run)
+        self._conversations.pop(conversation_id, None)
+        return removed
+
     def expire_later(self, run: Run) -> None:
         """Keep the record of a run that ended for its time, not for ever."""
         self._ended.schedule(run.id)

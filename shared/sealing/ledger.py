@@ -148,6 +148,9 @@ class SealedRunLedger:
             for event in events
         ]
 
+    async def remove_runs(self, conversation_id: str) -> int:
+        return await self._ledger.remove_runs(conversation_id)
+
     async def beat(self, worker: WorkerInfo) -> None:
         await self._ledger.beat(worker)
 

@@ -18,7 +18,7 @@ def shown(default: object) -> str:
         return str(default).lower()
     if isinstance(default, float):
         return f"{default:g}"
-    return "unset" if default is None else str(default)
+    return "unset" if default is None or default == () else str(default)
 
 
 def test_the_configuration_table_is_that_of_the_settings() -> None:

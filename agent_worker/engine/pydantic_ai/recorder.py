@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any, Final
 
 import pydantic_core
@@ -18,6 +19,7 @@ from pydantic_ai.usage import RunUsage
 from agent_worker.engine.pydantic_ai.answers import response_draft
 from agent_worker.engine.pydantic_ai.content import Json
 from agent_worker.engine.pydantic_ai.parts import dump_part, is_said, part_draft, result_draft
+from agent_worker.engine.pydantic_ai.pricing import answer_price, nested_price
 from agent_worker.engine.pydantic_ai.relay import Relay
 from agent_worker.engine.pydantic_ai.round import Round
 from shared.message import Draft, Usage
@@ -40,6 +42,7 @@ class Recorder:
         self._position = position
         self._usage = usage
         self._accounted = usage_of(usage)
+        self._priced = _cost_of(usage)
         self._known: list[ModelRequestPart] = []
         self._own_prompts: frozenset[str] = frozenset()
         self._follow_ups: list[str | Sequence[UserContent]] = []
@@ -57,13 +60,14 @@ class Recorder:
         """Give an answer away. `renamed` holds ids as the model wrote them, if they changed."""
         native_ids = [call.tool_call_id for call in response.tool_calls]
         stored_ids = [renamed.get(own, own) for own in native_ids]
+        took, spent = self._account(), self._account_cost()
         draft = response_draft(
             response,
             call_ids=stored_ids,
-            usage=self._account(),
+            usage=took,
             without=_OUR_OWN,
             request=self._request,
-        )
+        ).model_copy(update={"price": answer_price(response, took, spent)})
         current = Round(self._position, native_ids, stored_ids)
         self._known.clear()
         self._follow_ups.clear()
@@ -95,7 +99,10 @@ class Recorder:
                 noted["output"] = jsonable(current.outputs[index])
         draft = result_draft(part, call_id=current.stored_ids[index], follow_up=follow_up, **noted)
         took = self._account(tool_calls=index in current.executed)
-        await self._give(draft.model_copy(update={"usage": took}) if took != _NOTHING else draft)
+        if took != _NOTHING:
+            price = nested_price(took, self._account_cost())
+            draft = draft.model_copy(update={"usage": took, "price": price})
+        await self._give(draft)
 
     async def give_parts(self, parts: Iterable[ModelRequestPart], current: Round) -> None:
         """Give away those parts of a request that are new and meant to be read."""
@@ -157,6 +164,16 @@ class Recorder:
             took["tool_calls"] = int(tool_calls)
         self._accounted += Usage(**took)
         return Usage(**took)
+
+    def _account_cost(self) -> Decimal | None:
+        """What of that Pydantic AI knows the price of; None where that is nothing."""
+        priced = _cost_of(self._usage)
+        spent, self._priced = priced - self._priced, priced
+        return spent or None
+
+
+def _cost_of(usage: RunUsage) -> Decimal:
+    return getattr(usage, "cost", None) or Decimal(0)
 
 
 def usage_of(usage: RunUsage) -> Usage:

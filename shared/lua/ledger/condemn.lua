@@ -16,7 +16,7 @@ end
 if not has_record(tag, id) then
   return 0
 end
-local run = redis.call('HMGET', KEYS[1], 'status', 'history')
+local run = redis.call('HMGET', KEYS[1], 'status', 'history', 'conversation')
 if run[1] == 'completed' or run[1] == 'failed' or run[1] == 'cancelled' then
   return 0
 end
@@ -26,6 +26,7 @@ redis.call('ZREM', tag .. ':status:queued', id)
 redis.call('ZREM', tag .. ':status:running', id)
 set_status(tag, id, 'failed', tonumber(ARGV[5]))
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
+pcall(count_run, tag, run[3] or '', now, {'unpriced', 1})
 if run[2] then
   pcall(pass_on, tag, run[2], id, now, tonumber(ARGV[7]))
 end

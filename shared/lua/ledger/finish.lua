@@ -2,7 +2,8 @@
 --
 -- KEYS[1]  {tag}:run:<id>
 -- ARGV     1 tag, 2 run id, 3 worker id, 4 fencing token, 5 final status, 6 outcome (JSON),
---          7 '1' if its messages are removed, 8 event_ttl_ms, 9 run_ttl_ms, 10 pickup_ms
+--          7 '1' if its messages are removed, 8 event_ttl_ms, 9 run_ttl_ms, 10 pickup_ms,
+--          then (name, amount) for each total of its conversation that it adds to
 -- Answer   {'fenced'} | {'finished', {} or {id, agent, priority} of the next run}
 --          {'rollback'}    it was asked to roll back, and its messages are not removed
 
@@ -27,4 +28,8 @@ if run[5] == '1' and ARGV[7] ~= '1' then
 end
 redis.call('ZREM', tag .. ':leases:' .. worker, id)
 local ttls = {event_ms = tonumber(ARGV[8]), run_ms = tonumber(ARGV[9]), pickup_ms = tonumber(ARGV[10])}
-return {'finished', end_run(tag, id, ARGV[5], ARGV[6], now_ms(), ttls)}
+local totals = {}
+for i = 11, #ARGV do
+  totals[#totals + 1] = ARGV[i]
+end
+return {'finished', end_run(tag, id, ARGV[5], ARGV[6], now_ms(), ttls, totals)}

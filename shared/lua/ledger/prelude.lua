@@ -11,6 +11,7 @@
 --   cancel        '1' once asked to stop            attempts   leases so far
 --   rollback      '1' once asked to be removed      crashes    leases lost by a worker's death
 --   ending        outcome, JSON                     strikes    crashes since its last progress
+--   key           its idempotency key, a key
 --   repeated      '1' once submitted again          suspect    '1' while one more would fail it
 --   version       which one a reader has to know    needs      which one a worker has to know
 
@@ -114,14 +115,21 @@ local function prune(tag, index, now, run_ttl_ms)
 end
 
 -- The run is over: outcome, expiry, and the conversation's next run (see pass_on).
-local function end_run(tag, id, to, ending, now, ttls)
+-- `totals` is what it adds to the totals of its conversation, see count_run.
+local function end_run(tag, id, to, ending, now, ttls, totals)
   local key = run_key(tag, id)
-  local run = redis.call('HMGET', key, 'history', 'conversation')
+  local run = redis.call('HMGET', key, 'history', 'conversation', 'key')
   redis.call('HSET', key, 'finished', now, 'ending', ending)
   redis.call('HDEL', key, 'suspect')
   set_status(tag, id, to, ttls.event_ms)
   redis.call('SREM', tag .. ':cancelling', id)
   redis.call('PEXPIRE', key, ttls.run_ms)
+  -- An idempotency key is forgotten with its run, if not before.
+  if run[3] and redis.call('PTTL', run[3]) > ttls.run_ms then
+    redis.call('PEXPIRE', run[3], ttls.run_ms)
+  end
+  -- pcall: a record that is damaged must not keep a run from ending.
+  pcall(count_run, tag, run[2] or '', now, totals)
   local next = pass_on(tag, run[1], id, now, ttls.pickup_ms)
   prune(tag, tag .. ':runs:' .. run[1], now, ttls.run_ms)
   if run[2] == '' then

@@ -8,6 +8,7 @@
 --          11 idempotency_ttl_ms or 0, 12 event_ttl_ms, 13 run_ttl_ms, 14 pickup_ms,
 --          15 version that readers and workers have to know
 -- Answer   {'busy', active run id}
+--          {'inactive'}                  its conversation takes no further runs
 --          {'conflict', run id}          the key was used for another agent or input
 --          {'new' | 'existing', run id, 1 if ready, interrupted run id or '', record}
 
@@ -49,6 +50,12 @@ if has_key then
   end
 end
 
+-- pcall: a record that is damaged costs itself.
+local is_read, closed = pcall(is_closed, tag, ARGV[5])
+if is_read and closed then
+  return {'inactive'}
+end
+
 local active = redis.call('HGET', KEYS[2], 'active')
 if active and policy == 'reject' then
   return {'busy', active}
@@ -61,9 +68,11 @@ set_status(tag, id, 'queued', ttls.event_ms)
 redis.call('ZADD', tag .. ':runs:' .. history, now, id)
 if ARGV[5] ~= '' then
   redis.call('ZADD', tag .. ':conversations', now, ARGV[5])
+  pcall(touch_record, tag, ARGV[5], now)
 end
 if has_key then
   redis.call('SET', KEYS[3], id, 'PX', ARGV[11])
+  redis.call('HSET', KEYS[1], 'key', KEYS[3])
 end
 
 local interrupted = ''

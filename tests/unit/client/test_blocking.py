@@ -19,8 +19,10 @@ from agent_client import (
     AgentClient,
     AgentRun,
     AsyncAgentClient,
+    AsyncManagedConversations,
     AsyncRun,
     CancelResult,
+    ManagedConversations,
     Message,
     Outcome,
     RequestError,
@@ -38,7 +40,11 @@ from shared.notification.memory import MemoryNotifications
 from shared.run import Ending, RunError, RunStatus
 from tests.unit.client.puppet import AGENT, Doorbell, Puppet
 
-BOTH = [(AsyncAgentClient, AgentClient), (AsyncRun, AgentRun)]
+BOTH = [
+    (AsyncAgentClient, AgentClient),
+    (AsyncRun, AgentRun),
+    (AsyncManagedConversations, ManagedConversations),
+]
 
 
 class HandMoved:
@@ -105,7 +111,7 @@ def ctrl_c_once(is_so: Callable[[], bool]) -> Iterator[None]:
 def test_nothing_public_is_missing(original: type, face: type) -> None:
     """Each public name of the async class is there, with the same parameters."""
     names = {name for name in vars(original) if not name.startswith("_")}
-    for name in names - {"aclose", "local", "session", "id"}:
+    for name in names - {"aclose", "local", "session", "id", "managed"}:
         theirs, ours = getattr(original, name), getattr(face, name)
         assert list(inspect.signature(ours).parameters) == list(
             inspect.signature(theirs).parameters

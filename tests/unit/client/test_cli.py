@@ -31,6 +31,8 @@ from tests.unit.client.cli_stage import (
 )
 from tests.unit.client.puppet import AGENT, Puppet
 
+MANAGING = ("list", "show", "deactivate", "reset", "fork", "archive", "purge", "tidy")
+
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
@@ -279,8 +281,11 @@ def test_cancel_says_what_it_found(stage: Stage) -> None:
 
 def test_every_help_documents_the_exit_codes_and_has_an_example() -> None:
     """A command can be used without reading its source."""
-    for command in ("submit", "watch", "history", "runs", "cancel", "conversations", "agents"):
-        text = CliRunner().invoke(app, [command, "--help"]).stdout
+    for command in (
+        *("submit", "watch", "history", "runs", "run", "cancel", "conversations", "agents"),
+        *(f"conversations {verb}" for verb in MANAGING),
+    ):
+        text = CliRunner().invoke(app, [*command.split(), "--help"]).stdout
         assert "130  Ctrl-C" in text
         assert f"  agent-client {command}" in text
         assert "--json" in text

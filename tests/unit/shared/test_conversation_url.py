@@ -23,6 +23,7 @@ from shared.conversation.url import (
     conversation_from_url,
 )
 from shared.errors import ConfigurationError, NotDistributedError
+from shared.sealing.wrapper import innermost
 from shared.settings import Settings
 from shared.testing.conversation.value import imported, texts
 

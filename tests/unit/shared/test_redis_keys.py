@@ -14,7 +14,8 @@ from shared.run import RunStatus
 WORDS = (
     "run", "conversation", "waiting", "interrupting", "runs", "conversations", "status", "ready",
     "leases", "holders", "cancelling", "events", "idempotency", "messages", "history", "workers",
-    "worker", "notify", "control", "celery", "p", "a", "0", "f", "queued",
+    "worker", "record", "records", "by_user", "unfinished", "session", "notify", "control",
+    "celery", "p", "a", "0", "f", "queued",
 )  # fmt: skip
 """What our own names are made of, so that ids try to look like them."""
 
@@ -76,6 +77,24 @@ _KINDS: dict[str, tuple[tuple[st.SearchStrategy[Any], ...], Any]] = {
     "status": (
         (partitions, st.sampled_from(RunStatus)),
         lambda keys, partition, status: keys.status(keys.tag(partition), status),
+    ),
+    "record": ((ids,), Keys.record),
+    "session": ((ids,), Keys.session),
+    "records": ((partitions,), lambda keys, number: keys.records(keys.tag(number))),
+    "open": ((partitions,), lambda keys, number: keys.open(keys.tag(number))),
+    "here": ((partitions,), lambda keys, number: keys.here(keys.tag(number))),
+    "unfinished": ((partitions,), lambda keys, number: keys.unfinished(keys.tag(number))),
+    "by_user": (
+        (partitions, ids),
+        lambda keys, partition, name: keys.by_user(keys.tag(partition), name),
+    ),
+    "by_agent": (
+        (partitions, ids),
+        lambda keys, partition, name: keys.by_agent(keys.tag(partition), name),
+    ),
+    "by_channel": (
+        (partitions, ids),
+        lambda keys, partition, name: keys.by_channel(keys.tag(partition), name),
     ),
     "conversations": ((partitions,), lambda keys, number: keys.conversations(keys.tag(number))),
     "ready": (

@@ -1,13 +1,25 @@
 """How a run's messages are closed."""
 
+from decimal import Decimal
+
 from agent_worker.execution.closing import (
     MAX_ERROR_LENGTH,
+    account,
     closing_drafts,
     failed,
     open_calls,
     recorded_error,
 )
-from shared.message import Draft, Message, Role, ToolCall, tool_result_draft, user_draft
+from shared.message import (
+    Draft,
+    Message,
+    Price,
+    Role,
+    ToolCall,
+    Usage,
+    tool_result_draft,
+    user_draft,
+)
 from shared.run import Ending, RunStatus
 from tests.unit.worker.scripted import calls, says
 
@@ -69,6 +81,20 @@ def test_an_error_is_read_back_from_its_note() -> None:
     assert recorded_error(noted) == FAILED.error
     assert recorded_error(noted[:1]) is None
     assert recorded_error([]) is None
+
+
+def test_an_ending_says_what_all_messages_of_the_run_took() -> None:
+    """Those of earlier leases too. Usage of a run that completed is what its engine reported."""
+    price = Price(model="m", known_cost=Decimal("0.5"))
+    usage = Usage(input_tokens=3, requests=1)
+    answer = Draft(role=Role.ASSISTANT, content="x", usage=usage, price=price, waited_ms=10)
+    messages = placed(user_draft("hi"), answer, answer)
+    cancelled = account(Ending(status=RunStatus.CANCELLED), messages)
+    assert (cancelled.usage, cancelled.rounds) == (usage + usage, 2)
+    assert (cancelled.spending.cost, cancelled.spending.model_s) == (Decimal(1), 0.02)
+    completed = account(Ending(status=RunStatus.COMPLETED, usage=usage, rounds=7), messages)
+    assert (completed.usage, completed.rounds) == (usage, 7)
+    assert completed.spending == cancelled.spending
 
 
 def test_an_error_has_bounds() -> None:

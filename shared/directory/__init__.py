@@ -1,0 +1,1 @@
+"""The directory: records of managed conversations."""

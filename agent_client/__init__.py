@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         BrokerUnavailableError,
         ConfigurationError,
         ConversationBusyError,
+        ConversationNotEmptyError,
         CorruptEntryError,
         IdempotencyConflictError,
         InvalidCursorError,
@@ -40,13 +41,20 @@ if TYPE_CHECKING:
         SealError,
         SealKeyError,
         SealLimitError,
+        SnapshotMismatchError,
         StoreUnavailableError,
         TamperedError,
+        TargetConflictError,
+        TransferError,
         UnavailableError,
         UnknownAgentError,
+        UnknownConversationError,
         UnknownRunError,
+        UnknownSnapshotError,
+        UnreadableEntriesError,
         UnsealedError,
         UnstorableError,
+        UnverifiedTransferError,
     )
     from shared.event import DeltaEvent, MessageEvent, RemovedEvent, RunEvent, StatusEvent
     from shared.message import (
@@ -71,6 +79,7 @@ if TYPE_CHECKING:
         WorkerInfo,
     )
     from shared.settings import Settings
+    from shared.snapshot.value import Snapshot, SnapshotInfo
 
 _HOMES: Final = {
     "agent_client.blocking": (
@@ -86,6 +95,7 @@ _HOMES: Final = {
         "BrokerUnavailableError",
         "ConfigurationError",
         "ConversationBusyError",
+        "ConversationNotEmptyError",
         "CorruptEntryError",
         "IdempotencyConflictError",
         "InvalidCursorError",
@@ -103,13 +113,20 @@ _HOMES: Final = {
         "SealError",
         "SealKeyError",
         "SealLimitError",
+        "SnapshotMismatchError",
         "StoreUnavailableError",
         "TamperedError",
+        "TargetConflictError",
+        "TransferError",
         "UnavailableError",
         "UnknownAgentError",
+        "UnknownConversationError",
         "UnknownRunError",
+        "UnknownSnapshotError",
+        "UnreadableEntriesError",
         "UnsealedError",
         "UnstorableError",
+        "UnverifiedTransferError",
     ),
     "shared.event": (
         "DeltaEvent",
@@ -140,6 +157,10 @@ _HOMES: Final = {
         "WorkerInfo",
     ),
     "shared.settings": ("Settings",),
+    "shared.snapshot.value": (
+        "Snapshot",
+        "SnapshotInfo",
+    ),
 }
 """Where each name is defined; the imports above say the same to type checkers."""
 
@@ -157,6 +178,7 @@ __all__ = [
     "ConfigurationError",
     "ConversationBusyError",
     "ConversationConfig",
+    "ConversationNotEmptyError",
     "CorruptEntryError",
     "DataPart",
     "DeltaEvent",
@@ -187,18 +209,27 @@ __all__ = [
     "SealKeyError",
     "SealLimitError",
     "Settings",
+    "Snapshot",
+    "SnapshotInfo",
+    "SnapshotMismatchError",
     "StatusEvent",
     "StoreUnavailableError",
     "TamperedError",
+    "TargetConflictError",
     "TextPart",
     "ThinkingPart",
     "ToolCall",
     "ToolOutcome",
+    "TransferError",
     "UnavailableError",
     "UnknownAgentError",
+    "UnknownConversationError",
     "UnknownRunError",
+    "UnknownSnapshotError",
+    "UnreadableEntriesError",
     "UnsealedError",
     "UnstorableError",
+    "UnverifiedTransferError",
     "Usage",
     "WorkerInfo",
 ]

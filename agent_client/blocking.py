@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from agent_client.client import AsyncAgentClient
 from agent_client.handle import AsyncRun
 from agent_client.portal import Portal
+from agent_client.snapshots import AsyncSnapshots
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
 from shared.dispatch.protocol import Dispatcher
@@ -96,6 +97,16 @@ class AgentRun(_Face[AsyncRun]):
         return hash(self._inner)
 
 
+class Snapshots(_Face[AsyncSnapshots]):
+    """Snapshots of conversations; see `AsyncSnapshots`. Safe to use in any thread."""
+
+    save = _blocking(AsyncSnapshots.save)
+    list = _blocking(AsyncSnapshots.list)
+    load = _blocking(AsyncSnapshots.load)
+    restore = _blocking(AsyncSnapshots.restore)
+    delete = _blocking(AsyncSnapshots.delete)
+
+
 class AgentClient(_Face[AsyncAgentClient]):
     """The client for code that is not async; see `AsyncAgentClient` for what it takes and raises.
 
@@ -152,6 +163,11 @@ class AgentClient(_Face[AsyncAgentClient]):
     workers = _blocking(AsyncAgentClient.workers)
     agents = _blocking(AsyncAgentClient.agents)
     clear = _blocking(AsyncAgentClient.clear)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Conversations as they were at one time: saving, listing and restoring them."""
+        return Snapshots(self._inner.snapshots, self._portal)
 
     def close(self) -> None:
         """Close what this client opened and end its thread. Who still waits gets an error."""

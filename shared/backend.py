@@ -1,12 +1,16 @@
 """A backend: one consistent set of the places where runs and conversations are kept."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
+from shared.card.memory import MemoryAgentCards
+from shared.card.protocol import AgentCards
 from shared.conversation.protocol import ConversationStore
 from shared.errors import NotDistributedError
 from shared.ledger.protocol import RunLedger
+from shared.snapshot.memory import MemorySnapshotStore
+from shared.snapshot.protocol import SnapshotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class Backend:
     """What gives the connections back, in order."""
     find_risks: Callable[[], Awaitable[list[Risk]]] = _none
     """What is unsafe about the stores, as far as they tell."""
+    cards: AgentCards = field(default_factory=MemoryAgentCards)
+    """What workers tell of their agents."""
+    snapshots: SnapshotStore = field(default_factory=MemorySnapshotStore)
 
     def check_distributed(self) -> None:
         """Refuse stores that other processes cannot see.

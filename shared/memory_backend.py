@@ -10,6 +10,8 @@ from shared.memory.clock import Clock, utc_now
 from shared.notification.memory import MemoryNotifications
 from shared.sealing.backend import seal_backend
 from shared.settings import Settings
+from shared.snapshot.memory import MemorySnapshotStore
+from shared.snapshot.opening import open_snapshots
 
 
 def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backend:
@@ -22,6 +24,7 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
         ledger=MemoryRunLedger(notifications, settings, clock=clock),
         conversations=MemoryConversationStore(notifications, clock=clock),
         close=(notifications.aclose,),
+        snapshots=open_snapshots(settings) or MemorySnapshotStore(),
     )
     return seal_backend(backend, settings)
 

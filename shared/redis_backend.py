@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from shared.backend import Backend
+from shared.card.redis import RedisAgentCards
 from shared.conversation.redis import RedisConversationStore
 from shared.errors import ConfigurationError
 from shared.ledger.redis import RedisRunLedger
@@ -22,6 +23,8 @@ from shared.redis_risks import find_risks
 from shared.redis_url import RedisPlace, parse_redis_url
 from shared.sealing.backend import seal_backend
 from shared.settings import Settings
+from shared.snapshot.opening import open_snapshots
+from shared.snapshot.redis import RedisSnapshotStore
 
 
 def build_redis_backend(settings: Settings) -> Backend:
@@ -38,6 +41,9 @@ def build_redis_backend(settings: Settings) -> Backend:
         conversations=_conversations(settings, client, notifications),
         close=(notifications.aclose, client.aclose),
         find_risks=partial(find_risks, client),
+        cards=RedisAgentCards(client, keys),
+        snapshots=open_snapshots(settings)
+        or RedisSnapshotStore(client, keys, replicas=wanted_replicas(settings)),
     )
     return seal_backend(backend, settings)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 DESCRIPTION: Final = """\
 Exit codes:
   0    fine; a run that was watched completed
-  1    the run failed, or something stored cannot be read
+  1    the run failed, or something stored cannot be read or moved
   2    wrong usage, a bad value, or a wrong set-up
   3    the run was cancelled
   4    Redis or the broker does not answer, or no worker is alive

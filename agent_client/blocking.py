@@ -13,6 +13,7 @@ from agent_client.client import AsyncAgentClient
 from agent_client.handle import AsyncRun
 from agent_client.managed import AsyncManagedConversations
 from agent_client.portal import Portal
+from agent_client.snapshots import AsyncSnapshots
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
 from shared.dispatch.protocol import Dispatcher
@@ -113,6 +114,16 @@ class ManagedConversations(_Face[AsyncManagedConversations]):
     tidy = _blocking(AsyncManagedConversations.tidy)
 
 
+class Snapshots(_Face[AsyncSnapshots]):
+    """Snapshots of conversations; see `AsyncSnapshots`. Safe to use in any thread."""
+
+    save = _blocking(AsyncSnapshots.save)
+    list = _blocking(AsyncSnapshots.list)
+    load = _blocking(AsyncSnapshots.load)
+    restore = _blocking(AsyncSnapshots.restore)
+    delete = _blocking(AsyncSnapshots.delete)
+
+
 class AgentClient(_Face[AsyncAgentClient]):
     """The client for code that is not async; see `AsyncAgentClient` for what it takes and raises.
 
@@ -174,6 +185,11 @@ class AgentClient(_Face[AsyncAgentClient]):
     workers = _blocking(AsyncAgentClient.workers)
     agents = _blocking(AsyncAgentClient.agents)
     clear = _blocking(AsyncAgentClient.clear)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Conversations as they were at one time: saving, listing and restoring them."""
+        return Snapshots(self._inner.snapshots, self._portal)
 
     def close(self) -> None:
         """Close what this client opened and end its thread. Who still waits gets an error."""

@@ -13,6 +13,7 @@ from agent_client.managed import AsyncManagedConversations
 from agent_client.request import build_options, build_run
 from agent_client.roster import Roster, served_agents
 from agent_client.session import Session
+from agent_client.snapshots import AsyncSnapshots
 from agent_client.watching import watch_changes, watch_conversation
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
@@ -288,6 +289,21 @@ class AsyncAgentClient:
     async def conversations(self, *, limit: int = 50) -> list[str]:
         """Ids of conversations that had a run, the one with the newest run first."""
         return await self._session.backend.ledger.list_conversations(limit=limit)
+
+    @property
+    def settings(self) -> Settings:
+        """What it was built with."""
+        return self._session.settings
+
+    @property
+    def backend(self) -> Backend:
+        """The stores that this client works with, for `shared.transfer`; they stay the client's."""
+        return self._session.backend
+
+    @property
+    def snapshots(self) -> AsyncSnapshots:
+        """Conversations as they were at one time: saving, listing and restoring them."""
+        return AsyncSnapshots(self._session)
 
     async def workers(self) -> list[WorkerInfo]:
         """Workers that live now."""

@@ -1,13 +1,17 @@
 """A backend: one consistent set of the places where runs and conversations are kept."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
+from shared.card.memory import MemoryAgentCards
+from shared.card.protocol import AgentCards
 from shared.conversation.protocol import ConversationStore
 from shared.directory.protocol import ConversationDirectory
 from shared.errors import ConfigurationError, NotDistributedError
 from shared.ledger.protocol import RunLedger
+from shared.snapshot.memory import MemorySnapshotStore
+from shared.snapshot.protocol import SnapshotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class Backend:
     """Records of managed conversations, beside the ledger's runs."""
     archive: Archive | None = None
     """Where conversations can be archived."""
+    cards: AgentCards = field(default_factory=MemoryAgentCards)
+    """What workers tell of their agents."""
+    snapshots: SnapshotStore = field(default_factory=MemorySnapshotStore)
+    """Where snapshots are kept."""
 
     def opened_directory(self) -> ConversationDirectory:
         """The directory.

@@ -17,7 +17,11 @@
     │   ├── InvalidCursorError        a cursor that this store did not hand out
     │   ├── PayloadTooLargeError      an input or metadata over the configured size
     │   ├── UnstorableError           a value that JSON has no form for
-    │   └── MalformedConversationError  an import that breaks the rules of its format
+    │   ├── MalformedConversationError  an import that breaks the rules of its format
+    │   ├── UnknownConversationError  a conversation that holds no messages
+    │   ├── ConversationNotEmptyError something would be put over messages that are there
+    │   ├── UnknownSnapshotError      no snapshot with this id
+    │   └── SnapshotMismatchError     a snapshot that does not fit the agent it is restored for
     ├── RunError                      the run ended, but not with an output
     │   ├── RunFailedError
     │   ├── RunCancelledError
@@ -26,6 +30,10 @@
     │   ├── FencedError               a newer fencing token exists: this worker lost the run
     │   ├── PositionGapError          an append that would leave a hole in a run's positions
     │   └── RollbackRequestedError    the run may not end before its messages are removed
+    ├── TransferError                 a conversation could not be brought to another store
+    │   ├── TargetConflictError       the target holds something else under its id
+    │   ├── UnreadableEntriesError    a part of it cannot be read
+    │   └── UnverifiedTransferError   what arrived is not what the source holds (any more)
     ├── CorruptEntryError             something stored or queued that is not ours or not readable
     │   └── NewerVersionError         written by a newer version of this project
     ├── SealError                     something sealed cannot be opened here; it stays as it is
@@ -77,7 +85,10 @@ class UnknownRunError(RequestError, LookupError):
 
 
 class UnknownConversationError(RequestError, LookupError):
-    """There is no record of such a conversation: it is not managed, or was purged."""
+    """There is no such conversation: no message under this id or, where its record is wanted, none.
+
+    It is not managed then, or was purged.
+    """
 
 
 class ConversationInactiveError(RequestError):
@@ -140,6 +151,26 @@ class MalformedConversationError(RequestError, ValueError):
         self.faults = faults
 
 
+class ConversationNotEmptyError(RequestError):
+    """Something was to be put into a conversation that holds messages; nothing was changed."""
+
+
+class UnknownSnapshotError(RequestError, LookupError):
+    """There is no snapshot with this id."""
+
+
+class SnapshotMismatchError(RequestError):
+    """A snapshot does not fit the agent that shall go on with it; nothing was changed.
+
+    Attributes:
+        missing_tools: Tools that its history calls and the agent does not have.
+    """
+
+    def __init__(self, message: str, missing_tools: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.missing_tools = missing_tools
+
+
 class RunError(AgentsError):
     """The run did not give an output."""
 
@@ -170,6 +201,30 @@ class PositionGapError(WriterError):
 
 class RollbackRequestedError(WriterError):
     """The run was asked to roll back, so it may not end before its messages are removed."""
+
+
+class TransferError(AgentsError):
+    """A conversation could not be brought to another store. The source is as it was."""
+
+
+class TargetConflictError(TransferError):
+    """The target holds something else under the conversation's id. It was left as it is."""
+
+
+class UnreadableEntriesError(TransferError):
+    """Entries of a conversation cannot be read, and the caller did not ask to go without them.
+
+    Attributes:
+        entries: How many.
+    """
+
+    def __init__(self, message: str, entries: int) -> None:
+        super().__init__(message)
+        self.entries = entries
+
+
+class UnverifiedTransferError(TransferError):
+    """What the target holds is not (or no longer) what the source holds."""
 
 
 class CorruptEntryError(AgentsError, ValueError):

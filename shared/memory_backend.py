@@ -11,8 +11,10 @@ from shared.errors import ConfigurationError
 from shared.ledger.memory import MemoryRunLedger
 from shared.memory.clock import Clock, utc_now
 from shared.notification.memory import MemoryNotifications
-from shared.sealing.backend import seal_backend
+from shared.sealing.backend import seal_backend, seal_of
 from shared.settings import Settings
+from shared.snapshot.memory import MemorySnapshotStore
+from shared.snapshot.opening import open_snapshots
 
 
 def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backend:
@@ -33,6 +35,7 @@ def build_memory_backend(settings: Settings, *, clock: Clock = utc_now) -> Backe
         ),
         directory=MemoryConversationDirectory(records, ledger.active_run),
         archive=archive,
+        snapshots=open_snapshots(settings, seal_of(settings)) or MemorySnapshotStore(),
     )
     return seal_backend(backend, settings)
 

@@ -14,6 +14,9 @@ from shared.nesting import MAX_DEPTH, is_too_deep
 
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 
+UNCHANGED: Final = "kept as it is"
+"""The repair of what is only to be known."""
+
 RawMessage = dict[str, Any]
 """A message as parsed JSON."""
 
@@ -88,7 +91,7 @@ class _Reader:
         elif self.mended and self.mended[-1]["role"] == "tool":
             self._note(
                 "aborted run: the conversation ends with a tool result and without an answer",
-                "kept as it is",
+                UNCHANGED,
             )
 
     def _note(self, fault: str, repair: str) -> None:

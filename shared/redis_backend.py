@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from shared.archive import open_archive
 from shared.backend import Backend
+from shared.card.redis import RedisAgentCards
 from shared.conversation.redis import RedisConversationStore
 from shared.directory.redis import RedisConversationDirectory
 from shared.errors import ConfigurationError
@@ -22,8 +23,10 @@ from shared.redis_client import (
 from shared.redis_keys import Keys
 from shared.redis_risks import find_risks
 from shared.redis_url import RedisPlace, parse_redis_url
-from shared.sealing.backend import seal_backend
+from shared.sealing.backend import seal_backend, seal_of
 from shared.settings import Settings
+from shared.snapshot.opening import open_snapshots
+from shared.snapshot.redis import RedisSnapshotStore
 
 
 def build_redis_backend(settings: Settings) -> Backend:
@@ -34,7 +37,7 @@ def build_redis_backend(settings: Settings) -> Backend:
     """
     keys = Keys(settings.key_prefix)
     client = connect(settings)
-    archive = open_archive(settings)
+    archive, seal = open_archive(settings), seal_of(settings)
     notifications = _notifications(settings, client)
     backend = Backend(
         ledger=RedisRunLedger(client, keys, notifications, settings),
@@ -47,6 +50,9 @@ def build_redis_backend(settings: Settings) -> Backend:
         find_risks=partial(find_risks, client),
         directory=RedisConversationDirectory(client, keys, replicas=wanted_replicas(settings)),
         archive=archive,
+        cards=RedisAgentCards(client, keys, seal=seal),
+        snapshots=open_snapshots(settings, seal)
+        or RedisSnapshotStore(client, keys, seal=seal, replicas=wanted_replicas(settings)),
     )
     return seal_backend(backend, settings)
 

@@ -35,8 +35,13 @@ end, so that no id can name another one's key.
     {p:3}:unfinished               zset    while work is being done  conversations to be seen to
     {p:3}:session:<session>        hash    while it has records      generations of a session
     {p:3}:replicated               string  an hour                   written before each WAIT
+    {p:3}:snapshot:<snapshot id>   hash    until it is deleted       a snapshot: info and body
+    {p:3}:snapshots                zset    while snapshots exist     snapshot ids, by their names
+    {p:3}:snapshots_of:<history>   zset    while snapshots exist     those of one conversation
+    {p:3}:snapshots_by:<agent>     zset    while snapshots exist     those of one agent
     p:workers                      zset    for ever                  workers by last heartbeat
     p:worker:<worker id>           string  a lease                   what a worker announced
+    p:card:<agent>                 string  30 days without workers   an agent's prompts and tools
 
     {p:3}:notify:run:<run id>        channel   a run's status or events changed
     {p:3}:notify:history:<history>   channel   a conversation's messages changed
@@ -151,6 +156,25 @@ class Keys:
 
     def worker(self, worker_id: str) -> str:
         return f"{self.prefix}:worker:{worker_id}"
+
+    def card(self, agent: str) -> str:
+        return f"{self.prefix}:card:{agent}"
+
+    def snapshot(self, snapshot_id: str) -> str:
+        return f"{self.tag_of_snapshot(snapshot_id)}:snapshot:{snapshot_id}"
+
+    def snapshots(self, tag: str) -> str:
+        return f"{tag}:snapshots"
+
+    def snapshots_of(self, tag: str, conversation_id: str) -> str:
+        return f"{tag}:snapshots_of:{conversation_id}"
+
+    def snapshots_by(self, tag: str, agent: str) -> str:
+        return f"{tag}:snapshots_by:{agent}"
+
+    def tag_of_snapshot(self, snapshot_id: str) -> str:
+        """The tag that the id names with its last digit; see `shared.snapshot.identity`."""
+        return self.tag(int(snapshot_id[-1], 16))
 
     def run_channel(self, run_id: str) -> str:
         return f"{self.tag_of_run(run_id)}:notify:run:{run_id}"

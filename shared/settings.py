@@ -1,5 +1,6 @@
 """Settings: every knob, from the environment (prefix ``AGENTS_``) or passed in."""
 
+from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -187,6 +188,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Messages that a conversation in Redis keeps; older ones are removed where no "
         "call loses its result. Unset: all.",
+    )
+    snapshot_folder: Path | None = Field(
+        default=None,
+        description="Snapshots are files in this folder of the machine that takes them. Unset: "
+        "they are in Redis.",
+    )
+    announce_prompts: bool = Field(
+        default=True,
+        description="Whether workers tell the system prompts and tools of their agents, in Redis: "
+        "snapshots hold them, and are checked against them.",
     )
     idempotency_ttl_s: float = Field(
         default=86400.0, gt=0, description="How long an idempotency key is remembered."

@@ -21,5 +21,7 @@ SUMMARY_VERSION: Final[int] = 2
 SEALED_VERSION: Final[int] = 2
 """The version of what is compressed or encrypted, messages and runs, which version 1 would read as
 empty."""
+SNAPSHOT_VERSION: Final[int] = 1
+"""The version of the snapshots that this release saves, as long as they say nothing newer."""
 RUN_VERSION: Final[int] = 1
 """The version of the runs that this release submits."""

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 DESCRIPTION: Final = """\
 Exit codes:
   0    fine; a run that was watched completed
-  1    the run failed, or something stored cannot be read
+  1    the run failed, or something stored cannot be read or moved
   2    wrong usage, a bad value, or a wrong set-up
   3    the run was cancelled
   4    Redis or the broker does not answer, or no worker is alive
-  5    there is no such run or record, or nobody serves such an agent
+  5    there is no such run, record, conversation or snapshot, or nobody serves such an agent
   130  Ctrl-C: watching stopped, the run goes on
 
 Settings come from the environment: AGENTS_REDIS_URL, AGENTS_BROKER_URL, others."""
@@ -41,6 +41,7 @@ def of_error(error: "AgentsError") -> ExitCode:
         (errors.UnknownRunError, ExitCode.NOT_FOUND),
         (errors.UnknownAgentError, ExitCode.NOT_FOUND),
         (errors.UnknownConversationError, ExitCode.NOT_FOUND),
+        (errors.UnknownSnapshotError, ExitCode.NOT_FOUND),
         (errors.NoWorkerError, ExitCode.UNAVAILABLE),
         (errors.UnavailableError, ExitCode.UNAVAILABLE),
         (errors.RunCancelledError, ExitCode.CANCELLED),

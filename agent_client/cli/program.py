@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agent_client.cli import conversations, managed, runs
+from agent_client.cli import conversations, managed, runs, snapshots, transfers
 from agent_client.cli.exit_code import DESCRIPTION
 from shared.command_line import new_program, version_printer
 
@@ -21,6 +21,10 @@ for command in (
     conversations.agents,
 ):
     app.command(epilog=DESCRIPTION)(command)
+app.command(epilog=DESCRIPTION)(transfers.migrate)
+app.command(epilog=DESCRIPTION)(transfers.export)
+app.command("import", epilog=DESCRIPTION)(transfers.import_)
+app.add_typer(snapshots.app, name="snapshot")
 
 managing = new_program(needs_command=False)
 app.add_typer(managing, name="conversations")

@@ -10,6 +10,7 @@ from pydantic import JsonValue, ValidationError
 from agent_worker.context import RunInfo, in_run
 from agent_worker.engine.protocol import EngineError, EngineEvent, EngineRequest, Finished
 from agent_worker.saying import named
+from shared.card.value import AgentCard
 from shared.message import DataPart, Draft, Role, Usage
 from shared.run import AgentInfo
 
@@ -53,6 +54,12 @@ class FunctionEngine:
     @property
     def info(self) -> AgentInfo:
         return self._info
+
+    def describe(self) -> AgentCard:
+        """The agent's card. What a function tells a model, and which tools it has, is its own."""
+        return AgentCard(
+            agent=self._info.name, description=self._info.description, has_other_tools=True
+        )
 
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Execute a run, or the rest of one.

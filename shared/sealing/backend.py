@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from shared.backend import Backend
 from shared.conversation.protocol import ConversationStore
+from shared.sealing.byte_seal import KeyRingSeal
 from shared.sealing.compressed import CompressedConversations
 from shared.sealing.encrypted import EncryptedConversations
 from shared.sealing.guard import GuardedConversations
@@ -38,6 +39,16 @@ def seal_conversations(store: ConversationStore, settings: Settings) -> GuardedC
         store, max_bytes=settings.max_unpacked_bytes, writes=settings.compression == "zstd"
     )
     return GuardedConversations(compressed)
+
+
+def seal_of(settings: Settings) -> KeyRingSeal | None:
+    """What encrypts snapshots and agents' cards; None where there are no keys.
+
+    Raises:
+        ConfigurationError: As `seal_backend`.
+    """
+    key_ring = key_ring_of(settings)
+    return KeyRingSeal(key_ring) if key_ring is not None else None
 
 
 def key_ring_of(settings: Settings) -> KeyRing | None:

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
-from pydantic_ai.agent import AbstractAgent, WrapperAgent
+from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.models import Model
 from pydantic_ai.toolsets import FunctionToolset
 from pydantic_ai.usage import UsageLimits
 
 from agent_worker.context import RunInfo
 from agent_worker.engine.protocol import EngineError, EngineEvent, EngineRequest
+from agent_worker.engine.pydantic_ai.description import describe_agent, unwrapped
 from agent_worker.engine.pydantic_ai.execution import Execution
 from agent_worker.engine.pydantic_ai.failure import engine_error
 from agent_worker.engine.pydantic_ai.relay import Relay
+from shared.card.value import AgentCard
 from shared.run import AgentInfo
 
 _NO_LIMITS: Final = UsageLimits(request_limit=None)
@@ -61,6 +63,10 @@ class PydanticAIEngine:
             tools=_tool_names(self.agent),
         )
 
+    def describe(self) -> AgentCard:
+        """The agent's card: prompts as far as they are fixed, and tools with their schemas."""
+        return describe_agent(self.agent)
+
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Execute a run, or the rest of one.
 
@@ -94,11 +100,9 @@ class PydanticAIEngine:
 
 def _tool_names(agent: AbstractAgent[Any, Any]) -> tuple[str, ...]:
     """The tools that are known without starting anything; others come and go with their servers."""
-    while isinstance(agent, WrapperAgent):
-        agent = agent.wrapped
     names = (
         name
-        for toolset in agent.toolsets
+        for toolset in unwrapped(agent).toolsets
         if isinstance(toolset, FunctionToolset)
         for name in toolset.tools
     )

@@ -231,6 +231,6 @@ async def test_runs_and_conversations_may_be_kept_in_different_places() -> None:
     assert passwords_of(backend.conversations)["host"] == "histories"
     await backend.aclose()
     local = build_local_backend(Settings(), "sqlite:///chat.db")
-    assert isinstance(local.conversations, SqliteConversationStore)
+    assert isinstance(innermost(local.conversations), SqliteConversationStore)
     assert not local.ledger.is_distributed
     await local.aclose()

@@ -15,7 +15,7 @@ WORDS = (
     "run", "conversation", "waiting", "interrupting", "runs", "conversations", "status", "ready",
     "leases", "holders", "cancelling", "events", "idempotency", "messages", "history", "workers",
     "worker", "record", "records", "by_user", "unfinished", "session", "notify", "control",
-    "celery", "p", "a", "0", "f", "queued",
+    "celery", "card", "snapshot", "snapshots_of", "p", "a", "0", "f", "queued",
 )  # fmt: skip
 """What our own names are made of, so that ids try to look like them."""
 
@@ -36,6 +36,7 @@ ids = (
 run_ids = st.integers(0, 15).map(new_run_id)
 histories = ids | run_ids.map(lambda run_id: history_id(run_id, None))
 partitions = st.integers(0, 15)
+snapshot_ids = st.uuids().map(str)
 agents_of_versions = ids | st.tuples(st.integers(2, 99), ids).map(lambda it: f"{it[0]}!{it[1]}")
 
 
@@ -116,6 +117,17 @@ _KINDS: dict[str, tuple[tuple[st.SearchStrategy[Any], ...], Any]] = {
     "cancelling": ((partitions,), _alone("cancelling")),
     "workers": ((), lambda keys: keys.workers),
     "worker": ((ids,), Keys.worker),
+    "card": ((ids,), Keys.card),
+    "snapshot": ((snapshot_ids,), Keys.snapshot),
+    "snapshots": ((partitions,), lambda keys, number: keys.snapshots(keys.tag(number))),
+    "snapshots_of": (
+        (partitions, ids),
+        lambda keys, partition, name: keys.snapshots_of(keys.tag(partition), name),
+    ),
+    "snapshots_by": (
+        (partitions, ids),
+        lambda keys, partition, name: keys.snapshots_by(keys.tag(partition), name),
+    ),
     "run_channel": ((run_ids,), Keys.run_channel),
     "history_channel": ((histories,), Keys.history_channel),
     "control_channel": ((ids,), Keys.control_channel),
@@ -126,7 +138,14 @@ def test_all_keys_are_among_them() -> None:
     """Whoever adds a key adds it here."""
     made = {name for name, value in vars(Keys).items() if callable(value) and name[0] != "_"}
     made |= {name for name, value in vars(Keys).items() if isinstance(value, property)}
-    assert made - {"tag", "tags", "tag_of_run", "tag_of_history", "all_histories"} <= set(_KINDS)
+    assert made - {
+        "tag",
+        "tags",
+        "tag_of_run",
+        "tag_of_history",
+        "tag_of_snapshot",
+        "all_histories",
+    } <= set(_KINDS)
 
 
 @given(first=names(), second=names())

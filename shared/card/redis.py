@@ -1,0 +1,43 @@
+"""Cards in Redis: one string for each agent."""
+
+from redis.asyncio import Redis
+
+from shared.byte_seal import Seal
+from shared.card.protocol import KEPT_S
+from shared.card.value import AgentCard
+from shared.codec import decode, encode
+from shared.identifier import check_id
+from shared.redis_client import translated_errors
+from shared.redis_keys import Keys
+
+
+class RedisAgentCards:
+    """See `AgentCards`. With a `seal`, what they say cannot be read in Redis."""
+
+    def __init__(self, client: Redis, keys: Keys, *, seal: Seal | None = None) -> None:
+        self._client = client
+        self._keys = keys
+        self._seal = seal
+
+    async def put(self, card: AgentCard) -> None:
+        """Keep a card; see `AgentCards.put`."""
+        stored = encode(card).encode()
+        if self._seal is not None:
+            stored = self._seal.seal(stored, context=_context(card.agent))
+        with translated_errors():
+            await self._client.set(self._keys.card(card.agent), stored, px=int(KEPT_S * 1000))
+
+    async def find(self, agent: str) -> AgentCard | None:
+        """The card of an agent; see `AgentCards.find`."""
+        with translated_errors():
+            stored = await self._client.get(self._keys.card(check_id(agent, "agent name")))
+        if stored is None:
+            return None
+        body = str(stored).encode("utf-8", "surrogateescape")
+        if self._seal is not None:
+            body = self._seal.open(body, context=_context(agent))
+        return decode(AgentCard, body, where=f"The card of agent {agent}")
+
+
+def _context(agent: str) -> bytes:
+    return f"card:{agent}".encode()

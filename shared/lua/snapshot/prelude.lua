@@ -1,0 +1,4 @@
+-- Put in front of every script about snapshots.
+--
+-- {tag}:snapshot:<snapshot id>, a hash.
+--   info  what lists say    body  the agent's prompts and tools, and the messages

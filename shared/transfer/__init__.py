@@ -1,0 +1,1 @@
+"""Bringing conversations elsewhere: to another store, into a file, and back."""

@@ -1,0 +1,154 @@
+"""Every store of snapshots keeps the same contract."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.backend import Backend
+from shared.errors import ConfigurationError, CorruptEntryError
+from shared.redis_keys import Keys
+from shared.snapshot.codec import Packed
+from shared.snapshot.file import FileSnapshotStore
+from shared.snapshot.memory import MemorySnapshotStore
+from shared.snapshot.protocol import SnapshotStore
+from tests.contract.harness import Harness, RedisHarness
+from tests.contract.snapshot import Damage, SnapshotContract, snapshot
+
+
+class TurnedAround:
+    """A stand-in for encryption: its context, and the bytes from the end to the beginning."""
+
+    def seal(self, data: bytes, *, context: bytes) -> bytes:
+        return context.hex().encode() + b"." + data.hex().encode()[::-1]
+
+    def open(self, sealed: bytes, *, context: bytes) -> bytes:
+        bound, _, text = sealed.partition(b".")
+        try:
+            if bytes.fromhex(bound.decode()) == context:
+                return bytes.fromhex(text.decode()[::-1])
+        except ValueError:
+            pass
+        raise CorruptEntryError("It was not sealed here.")
+
+
+class TestMemory(SnapshotContract):
+    @pytest.fixture
+    def store(self) -> SnapshotStore:
+        return MemorySnapshotStore()
+
+    @pytest.fixture
+    def elsewhere(self, store: SnapshotStore) -> SnapshotStore:
+        return store
+
+    @pytest.fixture
+    def damage(self, store: MemorySnapshotStore) -> Damage:
+        async def harm(snapshot_id: str) -> None:
+            store._packed[snapshot_id] = Packed(b"plain\n{", b"plain\n{")
+
+        return harm
+
+
+class TestSealed(TestMemory):
+    """Sealed, in memory."""
+
+    @pytest.fixture
+    def store(self) -> SnapshotStore:
+        return MemorySnapshotStore(seal=TurnedAround())
+
+    @pytest.fixture
+    def damage(self, store: MemorySnapshotStore) -> Damage:
+        async def harm(snapshot_id: str) -> None:
+            packed = store._packed[snapshot_id]
+            store._packed[snapshot_id] = Packed(packed.info[:-4], packed.body[:-4])
+
+        return harm
+
+    async def test_a_piece_in_another_place_does_not_open(self, store: MemorySnapshotStore) -> None:
+        """The history of one snapshot cannot be put under another, nor one piece for the other."""
+        first, second = snapshot(), snapshot()
+        await store.save(first)
+        await store.save(second)
+        mine, other = store._packed[first.info.id], store._packed[second.info.id]
+        for forged in (Packed(mine.info, other.body), Packed(mine.info, mine.info), other):
+            store._packed[first.info.id] = forged
+            with pytest.raises(CorruptEntryError):
+                await store.load(first.info.id)
+
+
+async def test_sealed_and_plain_ones_are_not_taken_for_each_other() -> None:
+    """Neither is passed over: it is whole, and it takes another setting to read it."""
+    sealed, plain = MemorySnapshotStore(seal=TurnedAround()), MemorySnapshotStore()
+    one, two = snapshot(), snapshot()
+    await sealed.save(one)
+    await plain.save(two)
+    sealed._packed, plain._packed = plain._packed, sealed._packed
+    for store, name in ((sealed, two), (plain, one)):
+        with pytest.raises(ConfigurationError):
+            await store.load(name.info.id)
+        with pytest.raises(ConfigurationError):
+            await store.list_snapshots()
+
+
+class TestFile(SnapshotContract):
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "snapshots"
+
+    @pytest.fixture
+    def store(self, folder: Path) -> SnapshotStore:
+        return FileSnapshotStore(folder)
+
+    @pytest.fixture
+    def elsewhere(self, folder: Path) -> SnapshotStore:
+        return FileSnapshotStore(folder)
+
+    @pytest.fixture
+    def damage(self, folder: Path) -> Damage:
+        async def harm(snapshot_id: str) -> None:
+            file = folder / f"{snapshot_id}.snapshot"
+            os.truncate(file, 40)
+
+        return harm
+
+
+@pytest.mark.integration
+class TestRedis(SnapshotContract):
+    @pytest.fixture(params=["redis", "cluster"])
+    async def harness(self, request: pytest.FixtureRequest) -> AsyncIterator[Harness]:
+        from tests.contract.stores import STORES
+
+        stores: Any = STORES[request.param].open(request)
+        yield stores._harness
+        await stores.aclose()
+
+    @pytest.fixture
+    def store(self, backend: Backend) -> SnapshotStore:
+        return backend.snapshots
+
+    @pytest.fixture
+    def elsewhere(self, harness: Harness, backend: Backend) -> SnapshotStore:
+        return harness.open_elsewhere(backend).snapshots
+
+    @pytest.fixture
+    def damage(self, harness: RedisHarness) -> Damage:
+        async def harm(snapshot_id: str) -> None:
+            async with harness._connect() as client:
+                key = Keys(harness.key_prefix).snapshot(snapshot_id)
+                await client.hset(key, mapping={"info": b"\xff\xfe{", "body": b"\xff"})
+
+        return harm
+
+    async def test_deleting_leaves_nothing_behind(
+        self, store: SnapshotStore, harness: RedisHarness
+    ) -> None:
+        """No key of any kind."""
+        for agent in ("clerk", None):
+            saved = snapshot("web:ada", agent)
+            await store.save(saved)
+            await store.delete(saved.info.id)
+        async with harness._connect() as client:
+            pattern = f"*{harness.key_prefix}*snapshot*"
+            assert [key async for key in client.scan_iter(match=pattern)] == []

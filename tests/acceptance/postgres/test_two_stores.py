@@ -351,7 +351,7 @@ async def test_a_worker_that_cannot_use_postgresql_does_not_start(
         if fault == "password":
             url, words = url.replace("right", "wrong"), "refused these credentials"
         if fault == "url":
-            url, words = "mysql://u:right-word@h/d", "AGENTS_CONVERSATION_URL"
+            url, words = "mysql://u:right-word@h/d", "Nobody keeps conversations under mysql"
         if fault == "newer":
             words = "Update this process"
             assert (await prepare(places(redis, server.url)))[0] == 0

@@ -13,8 +13,8 @@ import pytest
 from tests.contract.stores.backend import open_cluster, open_memory, open_redis
 from tests.contract.stores.harness import StoreHarness
 from tests.contract.stores.local import open_file, open_sqlite
-from tests.contract.stores.sealed import WRAPPED
 from tests.contract.stores.postgres import open_postgres_stores
+from tests.contract.stores.sealed import WRAPPED
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,15 +55,23 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def bottom(backend: Backend) -> Any:
+    """The store below all that is wrapped around it."""
+    store: Any = backend.conversations
+    while hasattr(store, "inner"):
+        store = store.inner
+    return store
+
+
 async def test_conversations_are_beside_the_runs_unless_a_url_says_where() -> None:
     """The URL of a caller goes before that of the settings."""
     beside, elsewhere = build_backend(Settings()), build_backend(SETTINGS)
-    assert isinstance(beside.conversations, RedisConversationStore)
+    assert isinstance(bottom(beside), RedisConversationStore)
     assert beside.conversations_at is None
     for backend in (elsewhere, build_backend(Settings(), URL)):
-        assert isinstance(backend.conversations, PostgresConversationStore)
+        assert isinstance(bottom(backend), PostgresConversationStore)
         assert backend.conversations_at == "postgresql://db:5432/app"
-        assert "sesame" not in repr(backend) + repr(vars(backend.conversations._client).keys())
+        assert "sesame" not in repr(backend)
         assert backend.ledger.is_distributed
         await backend.aclose()
     await beside.aclose()
@@ -76,8 +84,9 @@ def test_conversations_that_remote_workers_cannot_see_are_refused() -> None:
         AsyncAgentClient(SETTINGS)
     with pytest.raises(NotDistributedError):
         build_backend(SETTINGS)
-    with pytest.raises(NotDistributedError):
-        build_backend(Settings(), "memory://")
+    for url in ("memory://", "sqlite:///chat.db", "file:chats"):
+        with pytest.raises(NotDistributedError):
+            build_backend(Settings(), url)
 
 
 @pytest.mark.parametrize("url", ["mysql://ada:sesame@db/app", "sesame", "postgresql", "://sesame"])
@@ -88,10 +97,23 @@ def test_a_url_that_leads_nowhere_is_refused_when_built(url: str) -> None:
     assert "sesame" not in str(caught.value)
 
 
+async def test_what_is_wrapped_around_a_store_hides_nothing_of_its_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker prepares PostgreSQL though its messages are compressed."""
+    store = Elsewhere()
+    monkeypatch.setattr(backend_building, "conversation_from_url", lambda *_: store)
+    backend = build_backend(SETTINGS)
+    assert backend.conversations is not store
+    await backend.prepare()
+    assert store.done == ["prepared"]
+    await backend.aclose()
+
+
 async def test_a_store_elsewhere_is_prepared_looked_at_and_closed() -> None:
     """With the backend that it is part of."""
     store = Elsewhere()
-    backend = build_backend(Settings()).with_conversations(store, at="elsewhere://")
+    backend = build_backend(Settings()).with_conversations(store).inspecting(store)
     await backend.prepare()
     assert "elsewhere" in [risk.name for risk in await backend.find_risks()]
     await backend.aclose()
@@ -101,7 +123,7 @@ async def test_a_store_elsewhere_is_prepared_looked_at_and_closed() -> None:
 async def test_a_store_that_needs_nothing_is_asked_nothing() -> None:
     """Most stores have neither tables nor a server's settings."""
     store: Any = MemoryConversationStore(MemoryNotifications())
-    backend: Backend = build_backend(Settings()).with_conversations(store, at="memory://")
+    backend: Backend = build_backend(Settings()).with_conversations(store).inspecting(store)
     await backend.prepare()
     await backend.aclose()
 

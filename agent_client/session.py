@@ -69,6 +69,8 @@ class Session:
                 raise RequestError("This client is closed; build a new one.")
             if self._lifespan is not None and not self._has_started:
                 await self._lifespan.__aenter__()
+            if not self._has_started and self.backend.conversations_at is not None:
+                log.debug("conversations.elsewhere", at=self.backend.conversations_at)
             self._has_started = True
 
     async def ring(self, wake_up: WakeUp) -> None:

@@ -110,6 +110,7 @@ class Runtime:
     async def start(self) -> None:
         """Announce the worker, waiting for the store if need be, and begin to beat and sweep."""
         settings = self._settings
+        await self._prepare()
         await self._announce()
         for risk in await self._backend.find_risks():
             log.warning("store.unsafe", risk=risk.name, advice=risk.advice)
@@ -242,6 +243,14 @@ class Runtime:
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease is still this worker's, so the next sweep makes it try again.
             log.critical("run.unfinished", run_id=run_id, exc_info=error)
+
+    async def _prepare(self) -> None:
+        while True:
+            try:
+                return await self._backend.prepare()
+            except UnavailableError as error:
+                log.warning("store.unprepared", reason=str(error))
+            await asyncio.sleep(self._settings.heartbeat_s)
 
     async def _announce(self) -> None:
         while True:

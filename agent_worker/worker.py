@@ -34,10 +34,10 @@ from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
 from agent_worker.ring_consumer import consume_rings
 from agent_worker.runtime_thread import RuntimeThread
+from shared.backend_building import build_backend
 from shared.celery_app import WAKE_TASK, create_celery_app
 from shared.dispatch.celery import CeleryDispatcher
 from shared.errors import ConfigurationError
-from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
 
 WAKE_THREADS: Final = 8
@@ -72,8 +72,8 @@ def run_worker(
     still blocks a thread, the process exits in here: Python would wait for it.
 
     Raises:
-        ConfigurationError: There is nothing to serve, two definitions have one name, or Redis
-            refuses the credentials of its URL.
+        ConfigurationError: There is nothing to serve, two definitions have one name, or a store
+            refuses the credentials of its URL, or is of a newer release.
     """
     worker = Worker(settings, definitions, on_ready=on_ready)
     code = worker.run()
@@ -103,7 +103,7 @@ class Worker:
         self._runtime = RuntimeThread(
             settings,
             _by_name(definitions),
-            open_backend=build_redis_backend,
+            open_backend=build_backend,
             open_dispatcher=CeleryDispatcher,
             on_end=self._on_runtime_end,
             worker_id=self.id,

@@ -10,16 +10,9 @@ from shared.conversation.protocol import ConversationStore
 from shared.directory.protocol import ConversationDirectory
 from shared.errors import ConfigurationError, NotDistributedError
 from shared.ledger.protocol import RunLedger
+from shared.risk import Inspectable, Risk
 from shared.snapshot.memory import MemorySnapshotStore
 from shared.snapshot.protocol import SnapshotStore
-
-
-@dataclass(frozen=True, slots=True)
-class Risk:
-    """Something about a store that may cost data: a name for logs, and what to do about it."""
-
-    name: str
-    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +29,12 @@ class Archive:
     conversations: ConversationStore
 
 
-async def _none() -> list[Risk]:
+async def _no_risks() -> list[Risk]:
     return []
+
+
+async def _ready() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,12 @@ class Backend:
     conversations: ConversationStore
     close: tuple[Callable[[], Awaitable[None]], ...] = ()
     """What gives the connections back, in order."""
-    find_risks: Callable[[], Awaitable[list[Risk]]] = _none
+    find_risks: Callable[[], Awaitable[list[Risk]]] = _no_risks
     """What is unsafe about the stores, as far as they tell."""
+    prepare: Callable[[], Awaitable[None]] = _ready
+    """What a worker waits for before it takes runs; see `shared.risk.Inspectable`."""
+    conversations_at: str | None = None
+    """Where conversations are, if not beside the runs; without user and password."""
     directory: ConversationDirectory | None = None
     """Records of managed conversations, beside the ledger's runs."""
     archive: Archive | None = None
@@ -83,12 +84,31 @@ class Backend:
                 raise NotDistributedError(
                     f"The {what} is in the memory or on the disk of this machine, which remote "
                     "workers cannot see. Use Redis (set AGENTS_REDIS_URL, conversation backend "
-                    "'redis'), or run everything in this process with AsyncAgentClient.local(...)."
+                    "'redis') or PostgreSQL (AGENTS_CONVERSATION_URL), or run everything in this "
+                    "process with AsyncAgentClient.local(...)."
                 )
 
     def with_conversations(self, conversations: ConversationStore) -> Self:
         """The same with conversations elsewhere, which are closed with it, before the rest."""
         return replace(self, conversations=conversations, close=(conversations.aclose, *self.close))
+
+    def inspecting(self, store: object) -> Self:
+        """The same, which prepares this store and finds its risks, too, if it is `Inspectable`.
+
+        That is the store at the bottom: what is wrapped around it knows of no server.
+        """
+        if not isinstance(store, Inspectable):
+            return self
+        find_risks, prepare, inspected = self.find_risks, self.prepare, store
+
+        async def find_all_risks() -> list[Risk]:
+            return [*await find_risks(), *await inspected.find_risks()]
+
+        async def prepare_all() -> None:
+            await prepare()
+            await inspected.prepare()
+
+        return replace(self, find_risks=find_all_risks, prepare=prepare_all)
 
     async def aclose(self) -> None:
         """Give all connections back."""

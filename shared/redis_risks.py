@@ -6,8 +6,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.backend import Risk
 from shared.redis_cluster import Cluster
+from shared.risk import Risk
 
 log = structlog.get_logger()
 

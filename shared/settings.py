@@ -103,8 +103,23 @@ class Settings(BaseSettings):
     redis_wait_timeout_s: float = Field(
         default=1.0, gt=0, description="How long a change may take to reach them."
     )
+    conversation_url: SecretStr | None = Field(
+        default=None,
+        description="Where conversations are kept, if not beside the runs: postgresql://. Unset: "
+        "in the Redis of the runs.",
+    )
+    conversation_timeout_s: float = Field(
+        default=5.0, gt=0, description="Connecting to PostgreSQL and one answer of it."
+    )
+    conversation_connections: int = Field(
+        default=8,
+        ge=1,
+        description="Connections of a process to PostgreSQL, besides one to listen.",
+    )
     key_prefix: str = Field(
-        default="agents", description="What every Redis key and every Celery queue starts with."
+        default="agents",
+        description="What every Redis key and every Celery queue starts with, and the schema in "
+        "PostgreSQL.",
     )
     queue_per_agent: bool = Field(
         default=False,
@@ -159,8 +174,8 @@ class Settings(BaseSettings):
     conversation_ttl_s: float | None = Field(
         default=None,
         gt=0,
-        description="A conversation in Redis is forgotten so long after its last message. Unset: "
-        "never. At least AGENTS_TIME_LIMIT_S.",
+        description="A conversation in Redis or PostgreSQL is forgotten so long after its last "
+        "message. Unset: never. At least AGENTS_TIME_LIMIT_S.",
     )
     conversation_idle_s: float | None = Field(
         default=None,
@@ -186,8 +201,8 @@ class Settings(BaseSettings):
     conversation_max_messages: int | None = Field(
         default=None,
         ge=1,
-        description="Messages that a conversation in Redis keeps; older ones are removed where no "
-        "call loses its result. Unset: all.",
+        description="Messages that a conversation in Redis or PostgreSQL keeps; older ones are "
+        "removed where no call loses its result. Unset: all.",
     )
     snapshot_folder: Path | None = Field(
         default=None,

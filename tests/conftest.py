@@ -1,5 +1,9 @@
 """Fixtures that several folders of tests use."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.celery_nodes.fixtures import (
     agents_settings,
     celery_backend_cluster,
@@ -9,6 +13,7 @@ from tests.celery_nodes.fixtures import (
     local_system,
     traces,
 )
+from tests.topologies.postgres import PostgresServer, run_postgres
 
 __all__ = [
     "agents_settings",
@@ -19,3 +24,10 @@ __all__ = [
     "local_system",
     "traces",
 ]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the session; whoever stops or freezes it puts it right."""
+    with run_postgres() as server:
+        yield server

@@ -14,6 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from shared.conversation.postgres import PostgresConversationStore
 from shared.conversation.redis import RedisConversationStore
 from shared.ledger.redis import RedisRunLedger
 from tests.traces import FOLDER, trap
@@ -47,3 +48,4 @@ for _name in ("lease", "finish", "hand_over"):
     _wrap(RedisRunLedger, _name)
 for _name in ("claim", "append", "retract"):
     _wrap(RedisConversationStore, _name)
+    _wrap(PostgresConversationStore, _name)

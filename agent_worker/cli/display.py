@@ -30,6 +30,7 @@ def show_ready(
         "worker": worker_id or f"process {info.pid} on {info.hostname}",
         "concurrency": str(settings.concurrency),
         "redis": masked_url(settings.redis_url.get_secret_value()),
+        **_conversations_of(settings),
         "broker": masked_url(settings.effective_broker_url),
         "queues": ", ".join(queues),
     }
@@ -37,6 +38,13 @@ def show_ready(
         _print_panel(facts, info.agents)
     else:
         _log_entry(facts, info.agents)
+
+
+def _conversations_of(settings: "Settings") -> dict[str, str]:
+    from shared.conversation.shown_url import shown_url
+
+    url = settings.conversation_url
+    return {} if url is None else {"conversations": shown_url(url.get_secret_value())}
 
 
 def announced(

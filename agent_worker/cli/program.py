@@ -1,11 +1,11 @@
-"""The commands: `start`, `agents`, `ping`."""
+"""The commands: `start`, `agents`, `ping`, `prepare`."""
 
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from shared.run import WorkerInfo
     from shared.settings import Settings
 
+Answer = TypeVar("Answer")
 OpenBackend = Callable[["Settings"], "Backend"]
-"""Opens what knows of live workers. A test passes one in as the context's `obj`."""
+"""Opens the stores. A test passes one in as the context's `obj`."""
 
 app = new_program()
 
@@ -183,6 +184,22 @@ def ping(
             raise typer.Exit(ExitCode.FAILED)
 
 
+@app.command(epilog=DESCRIPTION)
+def prepare(context: typer.Context, *, redis_url: RedisUrl = None, debug: Debug = False) -> None:
+    """Make the tables that AGENTS_CONVERSATION_URL needs, or bring them up to date.
+
+    Workers and clients do it by themselves where their user may. Where it may not,
+    run this as one that does, once and with each release that changes them.
+
+    Example:
+      AGENTS_CONVERSATION_URL=postgresql://owner@db/app agent-worker prepare
+    """
+    with errors_reported(debug=debug):
+        settings = _set_up(redis_url=redis_url)
+        _ask(context.obj, settings, lambda backend: backend.prepare())
+        typer.echo("Everything is there.")
+
+
 def _set_up(**given: str | int | None) -> "Settings":
     """Read the settings and send log entries to standard error."""
     from shared.log import configure_logging
@@ -200,12 +217,20 @@ def _load(modules: Sequence[str]) -> list["AgentDefinition"]:
 
 
 def _live_workers(open_backend: OpenBackend | None, settings: "Settings") -> list["WorkerInfo"]:
-    from shared.redis_backend import build_redis_backend
+    return _ask(open_backend, settings, lambda backend: backend.ledger.list_workers())
 
-    async def ask() -> "list[WorkerInfo]":
-        backend = (open_backend or build_redis_backend)(settings)
+
+def _ask(
+    open_backend: OpenBackend | None,
+    settings: "Settings",
+    question: Callable[["Backend"], Awaitable[Answer]],
+) -> Answer:
+    from shared.backend_building import build_backend
+
+    async def ask() -> Answer:
+        backend = (open_backend or build_backend)(settings)
         try:
-            return await backend.ledger.list_workers()
+            return await question(backend)
         finally:
             await backend.aclose()
 

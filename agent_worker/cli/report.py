@@ -15,7 +15,7 @@ Exit codes:
   0  fine; a worker that was told to stop has handed its runs over
   1  the worker broke, or `ping` found none alive
   2  wrong usage, a wrong setting, or a module that holds no agent to serve
-  4  Redis does not answer
+  4  Redis does not answer, or PostgreSQL
 
 Settings come from the environment: AGENTS_REDIS_URL, AGENTS_BROKER_URL, others."""
 

@@ -5,6 +5,7 @@
     sqlite:///chat.db                  a file below the working directory
     sqlite:////var/lib/chat.db         the same by an absolute path: four slashes
     redis://host:6379/0                and all other forms of `shared.redis_url`
+    postgresql://host:5432/database    with parameters of libpq; takes the extra `postgres`
 
 Other distributions add schemes of their own with an entry point in the group
 `celery_agents.conversations`: its name is the scheme, and it names a function that takes the URL
@@ -44,6 +45,9 @@ class Scheme:
     extra: str | None = None
 
 
+_POSTGRES: Final = Scheme(
+    "shared.conversation.postgres:open_postgres", is_distributed=True, extra="postgres"
+)
 _REDIS: Final = Scheme("shared.redis_backend:open_redis_conversations", is_distributed=True)
 
 SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
@@ -58,6 +62,8 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
         "redis+cluster": _REDIS,
         "rediss+cluster": _REDIS,
         "unix": _REDIS,
+        "postgresql": _POSTGRES,
+        "postgres": _POSTGRES,
     }
 )
 

@@ -12,48 +12,13 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from shared.errors import ConfigurationError, StoreUnavailableError
+from shared.notification.listener import RECONNECTED, Listener, closed_error
 from shared.redis_cluster import AnyNode
 
 log = structlog.get_logger()
 
 IDLE_S: Final = 10.0
 """After so long without a word the connection is pinged, and after as long again it is given up."""
-
-RECONNECTED: Final = ""
-"""The payload that listeners get when something may have been missed."""
-
-
-class _Listener:
-    """One subscriber of one topic."""
-
-    def __init__(self) -> None:
-        self.hint = asyncio.Event()
-        self.payloads: asyncio.Queue[str | None] | None = None
-        self.is_closed = False
-
-    def hear(self, payload: str) -> None:
-        self.hint.set()
-        if self.payloads is not None:
-            self.payloads.put_nowait(payload)
-
-    def close(self) -> None:
-        self.is_closed = True
-        self.hint.set()
-        if self.payloads is not None:
-            self.payloads.put_nowait(None)
-
-    async def wait(self, timeout_s: float) -> bool:
-        if self.is_closed:
-            raise _closed()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.hint.wait()
-        except TimeoutError:
-            return False
-        if self.is_closed:
-            raise _closed()
-        self.hint.clear()
-        return True
 
 
 def _unexplained(_: Exception) -> None:
@@ -80,7 +45,7 @@ class RedisNotifications:
         self._client = client
         self._keep_alive_topic = keep_alive_topic
         self._timeout_s = timeout_s
-        self._listeners: defaultdict[str, set[_Listener]] = defaultdict(set)
+        self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._confirmed: dict[str, asyncio.Event] = {}
         self._unconfirmed: Counter[str] = Counter()
         """Subscribes sent over the live connection that Redis has not confirmed yet."""
@@ -92,9 +57,9 @@ class RedisNotifications:
         self._is_closed = False
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncGenerator[_Listener, None]:
+    async def subscribe(self, topic: str) -> AsyncGenerator[Listener, None]:
         """Listen to a topic; see `Notifications.subscribe`."""
-        listener = _Listener()
+        listener = Listener()
         await self._add(topic, listener)
         try:
             yield listener
@@ -104,11 +69,10 @@ class RedisNotifications:
     @asynccontextmanager
     async def listen(self, topic: str) -> AsyncGenerator[AsyncIterator[str], None]:
         """Every payload of a topic; an empty one means that some may have been missed."""
-        listener = _Listener()
-        listener.payloads = asyncio.Queue()
+        listener = Listener(keeps_payloads=True)
         await self._add(topic, listener)
         try:
-            yield _payloads(listener.payloads)
+            yield listener.every_payload()
         finally:
             await self._remove(topic, listener)
 
@@ -124,9 +88,9 @@ class RedisNotifications:
             await asyncio.wait([reader])
         await self._client.aclose()
 
-    async def _add(self, topic: str, listener: _Listener) -> None:
+    async def _add(self, topic: str, listener: Listener) -> None:
         if self._is_closed:
-            raise _closed()
+            raise closed_error()
         self._listeners[topic].add(listener)
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._serve(), name="notifications")
@@ -149,7 +113,7 @@ class RedisNotifications:
             await self._remove(topic, listener)
             raise
 
-    async def _remove(self, topic: str, listener: _Listener) -> None:
+    async def _remove(self, topic: str, listener: Listener) -> None:
         self._listeners[topic].discard(listener)
         if not self._listeners[topic]:
             del self._listeners[topic]
@@ -241,12 +205,3 @@ class RedisNotifications:
     def _tell_listeners(self, topic: str, payload: str) -> None:
         for listener in list(self._listeners.get(topic, ())):
             listener.hear(payload)
-
-
-async def _payloads(queue: "asyncio.Queue[str | None]") -> AsyncIterator[str]:
-    while (payload := await queue.get()) is not None:
-        yield payload
-
-
-def _closed() -> StoreUnavailableError:
-    return StoreUnavailableError("These notifications are closed; use a new client.")

@@ -231,17 +231,19 @@ async def test_a_run_of_a_frozen_worker_is_cancelled_by_another(
     traces: Path,
 ) -> None:
     """The wish outlives the worker; and when that comes back, it neither goes on nor writes."""
-    run = await _calling(client, model_server, ("note", "a"), ("wait", "gate"), name="frozen")
+    run = await _calling(
+        client, model_server, ("note", "a"), ("wait", "gate"), name="frozen-meanwhile"
+    )
     frozen = await worker_at("gate", celery_worker_cluster, traces)
-    await wait_stored(client, "frozen", 3)
+    await wait_stored(client, "frozen-meanwhile", 3)
     frozen.kill(signal.SIGSTOP)
     assert await run.cancel() is CancelResult.REQUESTED
     assert (await run.result(timeout_s=RECOVERED_S)).status is RunStatus.CANCELLED
-    following = await _check_usable(client, "frozen", model_server)
+    following = await _check_usable(client, "frozen-meanwhile", model_server)
     permit(traces, "gate")
     frozen.kill(signal.SIGCONT)
     await asyncio.to_thread(wait_until, lambda: _has_dropped(frozen, run.id))
-    assert await client.history("frozen") == following
+    assert await client.history("frozen-meanwhile") == following
     assert started(traces) == ["a", "gate"]
 
 

@@ -84,7 +84,7 @@ async def test_a_hand_over_without_an_answer_is_one(
     run = await faulty_client.submit("script", script, conversation_id="given")
     await eventually(lambda: stored(faulty_client, "given", 3), timeout_s=RESULT_S)
     worker = faulty.find(executions(faulty.traces)[0]["pid"])
-    proxy = faulty.network_of(worker)
+    proxy = faulty.network_of(worker).ways[0]
     proxy.swallow_answer_to(digest("ledger", "hand_over"))
     worker.terminate()
     assert await asyncio.to_thread(worker.wait) == 0

@@ -11,7 +11,7 @@ or froze is put right before the next one.
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,12 +60,21 @@ class LocalSystem:
 @pytest.fixture(scope="session")
 def local_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
     """Two Redis processes and two workers that serve `tests.agents`."""
-    folder = tmp_path_factory.mktemp("system")
+    yield from run_local_system(tmp_path_factory.mktemp("system"))
+
+
+def run_local_system(
+    folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[LocalSystem]:
+    """A system with its files in `folder`, whose workers are given `environment` as well."""
     traces = folder / "traces"
     traces.mkdir()
     broker = BrokerNode(_local_redis(folder, "broker"))
     store = BackendNode(_local_redis(folder, "store"))
-    environment = _environment(store.config()["url"], broker.config()["url"], traces)
+    environment = {
+        **_environment(store.config()["url"], broker.config()["url"], traces),
+        **(environment or {}),
+    }
     workers = [_worker(environment, folder, number) for number in range(WORKERS)]
     yield LocalSystem(broker, store, workers, traces)
     for worker in workers:
@@ -79,7 +88,7 @@ def traces(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where the test agents' tools leave their traces; see `tests.agents`."""
     if container_engine_runs():
         return tmp_path
-    return _put_right(request).traces
+    return put_right(request).traces
 
 
 @pytest.fixture
@@ -87,7 +96,7 @@ def celery_broker_cluster(request: pytest.FixtureRequest) -> CeleryBrokerCluster
     """One Redis that only carries rings."""
     if container_engine_runs():
         return CeleryBrokerCluster(request.getfixturevalue("celery_redis_broker"))
-    return CeleryBrokerCluster(_put_right(request).broker)
+    return CeleryBrokerCluster(put_right(request).broker)
 
 
 @pytest.fixture
@@ -95,7 +104,7 @@ def celery_backend_cluster(request: pytest.FixtureRequest) -> CeleryBackendClust
     """One Redis that keeps runs and conversations."""
     if container_engine_runs():
         return CeleryBackendCluster(request.getfixturevalue("celery_redis_backend"))
-    return CeleryBackendCluster(_put_right(request).store)
+    return CeleryBackendCluster(put_right(request).store)
 
 
 @pytest.fixture
@@ -117,7 +126,7 @@ def celery_worker_cluster(
 ) -> Iterator[CeleryWorkerCluster]:
     """Two worker processes that serve `tests.agents`."""
     if not container_engine_runs():
-        yield CeleryWorkerCluster(*_put_right(request).workers)
+        yield CeleryWorkerCluster(*put_right(request).workers)
         return
     store = agents_settings.redis_url.get_secret_value()
     environment = _environment(store, agents_settings.effective_broker_url, traces)
@@ -146,7 +155,7 @@ def container_engine_runs() -> bool:
         return probe.connect_ex("/var/run/docker.sock") == 0
 
 
-def _put_right(request: pytest.FixtureRequest) -> LocalSystem:
+def put_right(request: pytest.FixtureRequest) -> LocalSystem:
     """The session's system, put right once for each test."""
     system: LocalSystem = request.getfixturevalue("local_system")
     if not hasattr(request.node, "_system_is_right"):

@@ -12,6 +12,7 @@ from shared.conversation.sqlite import SqliteConversationStore
 from shared.run import NewRun
 from tests.contract.machine.local_stage import LocalStage
 from tests.contract.machine.node import ANSWER, Node
+from tests.contract.machine.postgres_stage import PostgresStage
 from tests.contract.machine.redis_stage import RedisStage
 from tests.contract.machine.running import GIVES_UP_AFTER, run_machine, watched
 from tests.contract.machine.stage import SETTINGS, MemoryStage, Stage
@@ -33,7 +34,13 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture(
-    params=["memory", "file", "sqlite", pytest.param("redis", marks=pytest.mark.integration)]
+    params=[
+        "memory",
+        "file",
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.integration),
+        pytest.param("postgres", marks=pytest.mark.integration),
+    ]
 )
 def stage(
     request: pytest.FixtureRequest, loop: asyncio.AbstractEventLoop, tmp_path: Path
@@ -48,6 +55,8 @@ def stage(
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     stage = RedisStage(server.url, SETTINGS)
+    if request.param == "postgres":
+        stage = PostgresStage(server.url, request.getfixturevalue("postgres_server"), SETTINGS)
     yield stage
     loop.run_until_complete(stage.aclose())
 
@@ -99,8 +108,9 @@ def test_nothing_is_lost_in_any_order_of_steps(
     stage: Stage, loop: asyncio.AbstractEventLoop
 ) -> None:
     """After every step all that the protocols promise holds, and in the end every run ends."""
-    # Each step on disk is one fsync and more.
-    examples = max(1, EXAMPLES // 5) if isinstance(stage, LocalStage) else EXAMPLES
+    # Each step on disk is one fsync and more; with two servers, it takes several times as long.
+    slow = isinstance(stage, LocalStage | PostgresStage)
+    examples = max(1, EXAMPLES // 5) if slow else EXAMPLES
     tally = run_machine(stage, loop, examples=examples)
     for what, count in sorted(tally.items()):
         print(f"{count:9,}  {what}")  # noqa: T201  shown with -s, or when it fails

@@ -7,10 +7,10 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from shared.backend import Backend
+from shared.backend_building import build_backend
 from shared.codec import decode_message
 from shared.ledger.redis_record import read_run
 from shared.message import Message
-from shared.redis_backend import build_redis_backend
 from shared.run import Run, RunStatus
 from shared.settings import Settings
 from tests.contract.machine.snapshot import Snapshot
@@ -74,7 +74,7 @@ class RedisStage:
             redis_timeout_s=60.0,  # what is lost is for the machine to say, not for a busy computer
             key_prefix="machine",
         )
-        self._backend = build_redis_backend(self.settings)
+        self._backend = build_backend(self.settings)
         self._client: Redis = Redis.from_url(url, decode_responses=True)
         self._age = self._client.register_script(_AGE)
         self._dump = self._client.register_script(_DUMP)

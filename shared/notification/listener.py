@@ -1,0 +1,59 @@
+"""One watcher of one topic, whatever service its hints come from."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from shared.errors import StoreUnavailableError
+
+RECONNECTED: Final = ""
+"""The payload that listeners get when something may have been missed."""
+
+
+class Listener:
+    """See `Subscription`. With `keeps_payloads` it remembers what it hears, not only that."""
+
+    def __init__(self, *, keeps_payloads: bool = False) -> None:
+        self._hint = asyncio.Event()
+        self._payloads: asyncio.Queue[str | None] | None = None
+        self._is_closed = False
+        if keeps_payloads:
+            self._payloads = asyncio.Queue()
+
+    def hear(self, payload: str) -> None:
+        """Something was published, or may have been."""
+        self._hint.set()
+        if self._payloads is not None:
+            self._payloads.put_nowait(payload)
+
+    def close(self) -> None:
+        """Nothing will come any more."""
+        self._is_closed = True
+        self._hint.set()
+        if self._payloads is not None:
+            self._payloads.put_nowait(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """See `Subscription.wait`."""
+        if self._is_closed:
+            raise closed_error()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._hint.wait()
+        except TimeoutError:
+            return False
+        if self._is_closed:
+            raise closed_error()
+        self._hint.clear()
+        return True
+
+    async def every_payload(self) -> AsyncIterator[str]:
+        """See `Notifications.listen`."""
+        if self._payloads is not None:
+            while (payload := await self._payloads.get()) is not None:
+                yield payload
+
+
+def closed_error() -> StoreUnavailableError:
+    """What those are told who wait for hints of a source that was closed."""
+    return StoreUnavailableError("These notifications are closed; use a new client.")

@@ -43,8 +43,8 @@ RING: Final = (
     "file",
     "sqlite",
     "redis",
-    # "postgres",
-    # "redis-zstd-aes",
+    "postgres",
+    "redis-zstd-aes",
     "memory",
 )
 """The kinds of stores, in the order in which conversations go through them."""

@@ -5,6 +5,7 @@ worker showed, without anything being stored about it.
 """
 
 import dataclasses
+from typing import Any, cast
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelRequestPart, ToolReturnPart
 
@@ -36,4 +37,6 @@ def _short_part(part: ModelRequestPart, limit: int) -> ModelRequestPart:
         return part
     whole = part.model_response_str(wrap_if_error=False)
     shown = cut(whole, limit, NOT_SHOWN)
-    return part if shown == whole else dataclasses.replace(part, content=shown)
+    if shown == whole:
+        return part
+    return dataclasses.replace(cast("ToolReturnPart[Any]", part), content=shown)

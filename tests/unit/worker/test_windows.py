@@ -1,4 +1,4 @@
-"""Windows in runs: what is written in the place of older messages, and what may happen meanwhile."""
+"""Windows in runs: what is written in the place of older messages, and what happens meanwhile."""
 
 import asyncio
 from collections.abc import Sequence
@@ -123,11 +123,11 @@ async def test_the_next_runs_read_it_and_write_none_until_enough_has_come(stage:
     """A summary of the summary follows only when the window is full again, and covers both."""
     await fill(stage)
     writer = Writer()
+    engine = ScriptedEngine([says("and so on")])
     for text in ("first", "second", "third", "fourth"):
-        engine = ScriptedEngine([says(f"answer {text}")])
         run_id = await stage.submit("room", input=text)
         await stage.execute(engine, run_id, options=window(writer))
-    messages = await stage.history(run_id)
+    messages = await stage.conversations.list_messages("room")
     older, newer = summaries(messages)
     assert [so_far for so_far, _ in writer.asked] == [None, older.text]
     assert older.covers is not None
@@ -138,7 +138,7 @@ async def test_the_next_runs_read_it_and_write_none_until_enough_has_come(stage:
     covered = [message.id for message in messages if not message.kind.is_note]
     assert covered.index(newer.covers.last) + 1 == newer.covers.count
     assert newer.text.startswith(older.text)
-    [request] = engine.requests
+    request = engine.requests[-1]
     assert [one.id for one in request.history[1:]] == covered[newer.covers.count : -2]
 
 
@@ -442,7 +442,7 @@ class Broken:
         raise self._error
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(1)], ids=lambda error: str(error))
+@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(1)], ids=str)
 async def test_a_policy_that_breaks_fails_the_run(stage: Stage, error: BaseException) -> None:
     """And neither its worker nor the runs beside it."""
     options = AgentOptions(window=Broken(error))

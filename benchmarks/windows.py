@@ -17,7 +17,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -191,11 +191,12 @@ def draw(bills: dict[str, Bill], *, width: int = 760, height: int = 360) -> str:
     left, top, bottom = 70, 20, 50
     smooth = {name: _smoothed(bill.tokens) for name, bill in bills.items()}
     runs = max(map(len, smooth.values()))
-    most = max(max(values) for name, values in smooth.items() if name != "everything") * 2
+    most = 2 * max(max(values) for name, values in smooth.items() if name != "everything")
+    most = -(-most // 4_000) * 4_000
 
     def at(run: int, tokens: float) -> str:
         x = left + (width - left - 20) * run / max(1, runs - 1)
-        y = height - bottom - (height - top - bottom) * min(tokens / most, 1.05)
+        y = height - bottom - (height - top - bottom) * tokens / most
         return f"{x:.1f},{y:.1f}"
 
     form = f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12"'
@@ -209,7 +210,9 @@ def draw(bills: dict[str, Bill], *, width: int = 760, height: int = 360) -> str:
         label = f"{most * step / 4:,.0f}"
         lines.append(f'<text x="{left - 8}" y="{float(y) + 4}" text-anchor="end">{label}</text>')
     for place, (name, values) in enumerate(smooth.items()):
-        points = " ".join(at(run, value) for run, value in enumerate(values))
+        # What leaves the picture at its top does not come back.
+        inside = [*takewhile(lambda value: value <= most, values)]
+        points = " ".join(at(run, value) for run, value in enumerate(inside))
         colour = COLOURS[place % len(COLOURS)]
         lines.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'

@@ -18,7 +18,7 @@ from tests.faulty import FaultySystem, run_faulty_system
 from tests.model_server import ModelServer
 from tests.model_server.chat import text_of
 from tests.model_server.sight import find_sight_faults, shown
-from tests.traces import arm
+from tests.traces import arm, executions
 from tests.window_agents import ABOVE
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.integration]
@@ -160,7 +160,11 @@ async def test_a_worker_dies_between_two_rounds_behind_a_summary(
     sent = requests_of(model_server, run, "model")
     assert [request[: len(sent[0])] for request in sent] == [sent[0]] * 3
     assert len(requests_of(model_server, run, "summary")) == 1
-    assert len(summaries(await remembering.history("rounds", limit=200))) == 1
+    history = await remembering.history("rounds", limit=200)
+    assert len(summaries(history)) == 1
+    keys = {each["name"]: each["key"] for each in executions(system.traces)}
+    called = [each.id for each in history if each.run_id == run.id and each.tool_calls]
+    assert keys == {name: f"{place}.0" for name, place in zip("ab", called, strict=True)}
 
 
 async def test_runs_that_wait_for_each_other_share_one_summary(

@@ -230,6 +230,20 @@ async def test_a_long_conversation_is_not_read_as_a_whole(policy: WindowPolicy) 
     assert once <= 1_400
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [TokenBudget(10**6), OwnChoice(lambda messages: messages, read=10**6)],
+    ids=lambda policy: policy.name,
+)
+async def test_a_window_with_room_for_all_reads_back_to_the_beginning(policy: WindowPolicy) -> None:
+    """Page by page, and none is left out or read twice."""
+    room = Room()
+    await room.fill(talk(1_500))
+    window = await room.look(policy)
+    assert [message.id for message in window.messages] == [f"past-1.{n}" for n in range(3_000)]
+    assert room.store.pages <= 12
+
+
 LIMITS: dict[str, Callable[[], WindowPolicy]] = {
     "messages": lambda: LastMessages(3),
     "tokens": lambda: TokenBudget(100_000),

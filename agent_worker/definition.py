@@ -6,6 +6,8 @@ from typing import Any
 
 from agent_worker.context import RunInfo
 from agent_worker.engine.protocol import Engine
+from agent_worker.window.last_messages import LastMessages
+from agent_worker.window.protocol import WindowPolicy
 from shared.identifier import check_id
 from shared.settings import OversizePolicy
 
@@ -25,6 +27,10 @@ class AgentOptions:
     model_retries: int | None = None
     max_result_bytes: int | None = None
     oversize_result: OversizePolicy | None = None
+    shorten_results_bytes: int | None = None
+    window: WindowPolicy = field(default_factory=LastMessages)
+    """What the model sees of the conversation before a run. It leaves nothing to the settings but
+    the size of the default, the last messages."""
     stream_text: bool = True
     """False saves the cost of streaming for agents whose answers nobody watches being written."""
 

@@ -12,6 +12,10 @@ from typing import Any, cast
 from agent_worker.definition import AgentDefinition, AgentOptions, DepsFactory
 from agent_worker.engine.function import FunctionEngine
 from agent_worker.engine.protocol import Engine
+from agent_worker.window.choice import policy_of
+from agent_worker.window.last_messages import LastMessages
+from agent_worker.window.own_choice import Choose
+from agent_worker.window.protocol import WindowPolicy
 from shared.errors import AgentDefinitionError
 from shared.settings import OversizePolicy
 
@@ -29,13 +33,16 @@ def serve(  # noqa: PLR0913  one keyword for each bound
     model_retries: int | None = None,
     max_result_bytes: int | None = None,
     oversize_result: OversizePolicy | None = None,
+    shorten_results_bytes: int | None = None,
+    window: WindowPolicy | Choose | None = None,
     stream_text: bool = True,
 ) -> AgentDefinition:
     """Register an agent: put what this returns into an attribute of a module that workers load.
 
     `agent` is a Pydantic AI agent, an async function (see `FunctionEngine`) or an `Engine`. `deps`
-    makes the dependencies of each run, for Pydantic AI agents. What is None is left to the worker's
-    settings.
+    makes the dependencies of each run, for Pydantic AI agents. `window` is what the model sees of
+    the conversation before a run: `LastMessages`, `TokenBudget`, `Summarise`, a `WindowPolicy` or a
+    function (see `OwnChoice`). What is None is left to the worker's settings.
 
     Raises:
         AgentDefinitionError: It cannot be served like this.
@@ -56,6 +63,8 @@ def serve(  # noqa: PLR0913  one keyword for each bound
         model_retries=model_retries,
         max_result_bytes=max_result_bytes,
         oversize_result=oversize_result,
+        shorten_results_bytes=shorten_results_bytes,
+        window=policy_of(window),
         stream_text=stream_text,
     )
     _check_options(chosen, options)
@@ -182,10 +191,21 @@ def _check_options(name: str, options: AgentOptions) -> None:
             lambda value: value >= 1_000,  # noqa: PLR2004  as in the settings: room for the note
             "at least 1000",
         ),
+        "shorten_results_bytes": (
+            options.shorten_results_bytes,
+            lambda value: value >= 1_000,  # noqa: PLR2004  the same
+            "at least 1000",
+        ),
     }
     for option, (value, is_valid, rule) in bounds.items():
         if value is not None and not is_valid(value):
             raise AgentDefinitionError(f"{option} of agent {name!r} is {value}; make it {rule}.")
+    window = options.window
+    if options.history_size is not None and window != LastMessages():
+        raise AgentDefinitionError(
+            f"Agent {name!r} has both a history_size and a window; give one of them. history_size "
+            "is short for window=LastMessages(history_size)."
+        )
 
 
 def _name_of(module: str | ModuleType) -> str:

@@ -42,9 +42,15 @@ class MessageKind(StrEnum):
     """An assistant's message that asks for tools (it may hold text as well)."""
     TOOL_RESULT = "tool_result"
     ERROR = "error"
-    SUMMARY = "summary"
-    """What a run wrote in the place of older messages, for models. People see both."""
     """A note about a run that failed or was cancelled. People see it, models never do."""
+    SUMMARY = "summary"
+    """What a run wrote in the place of older messages, which stay. People see both; models see it
+    where a window puts it in front, and nowhere else."""
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it stands beside the conversation: no model is shown it where it is stored."""
+        return self in {MessageKind.ERROR, MessageKind.SUMMARY}
 
 
 class ToolOutcome(StrEnum):
@@ -162,6 +168,20 @@ class EngineData(_Value):
     data: JsonValue
 
 
+class Covered(_Value):
+    """Which messages a summary stands for: a stretch of the conversation, both ends included.
+
+    Ids and no cursors, since cursors change when a conversation is moved to another store.
+    """
+
+    first: str
+    """The id of the oldest one."""
+    last: str
+    """The id of the newest one. Whatever is stored behind it is not in the summary."""
+    count: int = Field(ge=1)
+    """How many there were. Those that an older summary stood for are counted, too."""
+
+
 class Draft(_Value):
     """A message before it has a place: what an engine yields and `submit` takes."""
 
@@ -175,11 +195,13 @@ class Draft(_Value):
     outcome: ToolOutcome | None = Field(default=None, exclude_if=is_none)
     """Of a tool result; None elsewhere."""
     usage: Usage | None = Field(default=None, exclude_if=is_none)
-    """Of the model call that made an assistant's message."""
+    """Of the model call that made an assistant's message, or a summary."""
     price: Price | None = Field(default=None, exclude_if=is_none)
     """Of the same, in money."""
     waited_ms: int | None = Field(default=None, ge=0, exclude_if=is_none)
     """How long its run waited for it: for the model, or for the (rest of the) tool."""
+    covers: Covered | None = Field(default=None, exclude_if=is_none)
+    """Of a summary; None elsewhere."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=is_empty)
     engine: EngineData | None = Field(default=None, exclude_if=is_none)
 
@@ -252,6 +274,13 @@ def _version_of(draft: Draft) -> int:
 def user_draft(content: Content) -> Draft:
     """What a run's input becomes as its first message."""
     return Draft(role=Role.USER, content=content)
+
+
+def summary_draft(text: str, covers: Covered, *, usage: Usage | None = None) -> Draft:
+    """What a run writes in the place of older messages. `usage` is what that took."""
+    return Draft(
+        role=Role.SYSTEM, kind=MessageKind.SUMMARY, content=text, covers=covers, usage=usage
+    )
 
 
 def tool_result_draft(

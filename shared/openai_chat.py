@@ -83,14 +83,14 @@ def repair_openai(messages: Sequence[object]) -> Repaired:
 
 
 def to_openai(messages: Sequence[Draft]) -> list[RawMessage]:
-    """Translate messages. Errors and thinking, which no model is shown, are left out.
+    """Translate messages. Notes (errors, summaries) and thinking are left out.
 
     A structured value becomes text, its JSON. Nothing is checked: see `shared.window.pair_safe`.
     """
     return [
         dict(_as_object(apply(message.metadata.get(KEPT), _plain(message))))
         for message in messages
-        if message.kind is not MessageKind.ERROR
+        if not message.kind.is_note
     ]
 
 

@@ -235,6 +235,11 @@ class Settings(BaseSettings):
         default="cut",
         description="A larger result: cut (the model is told what is missing), or fail (the call).",
     )
+    shorten_results_bytes: int | None = Field(
+        default=None,
+        ge=1_000,
+        description="What a model is shown of a result that is stored whole. Unset: all of it.",
+    )
 
     encryption_keys: SecretStr | None = Field(
         default=None,

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 from shared.message import (
     Draft,
     Message,
-    MessageKind,
     Role,
     ToolCall,
     ToolOutcome,
@@ -28,8 +27,8 @@ def pair_safe(messages: Sequence[Entry]) -> list[Entry]:
 
     Each call of an assistant's message is followed by its result before anything else comes: a
     result without its call is left out, a call without a result gets one that says so (outcome
-    ``cancelled``). Errors, which are notes for people, are left out as well. A history that is in
-    order comes back equal.
+    ``cancelled``). Notes (errors and summaries) are left out as well. A history that is in order
+    comes back equal.
     """
     return list(_paired(messages))
 
@@ -42,17 +41,29 @@ def build_window(earlier: Sequence[Message], *, size: int) -> tuple[Message, ...
     the cut would fall between a call and its results, all of these are left out.
     """
     safe = pair_safe(earlier)
-    start = max(0, len(safe) - (size - 1))
-    while start < len(safe) and safe[start].role is Role.TOOL:
+    return tuple(safe[longest_end(safe, [1] * len(safe), room=size - 1) :])
+
+
+def longest_end(messages: Sequence[Draft], costs: Sequence[int], *, room: int) -> int:
+    """Where the longest end begins that costs `room` at most and can stand at a window's start.
+
+    `messages` are pair-safe, `costs` are theirs, each 0 or more. An end that would begin with a
+    result, whose call was cut off, begins behind that call's last result instead.
+    """
+    start, left = len(messages), room
+    while start > 0 and costs[start - 1] <= left:
+        start -= 1
+        left -= costs[start]
+    while start < len(messages) and messages[start].role is Role.TOOL:
         start += 1
-    return tuple(safe[start:])
+    return start
 
 
 def _paired(messages: Sequence[Entry]) -> Iterator[Entry]:
     caller: Entry | None = None
     unanswered: dict[int, ToolCall] = {}
     for message in messages:
-        if message.kind is MessageKind.ERROR:
+        if message.kind.is_note:
             continue
         if message.role is Role.TOOL:
             place = _find_call(unanswered, message)

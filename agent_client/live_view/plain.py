@@ -11,9 +11,10 @@ from agent_client.live_view.text import (
     count_text,
     duration_text,
     one_line,
+    summary_text,
 )
 from shared.event import DeltaEvent, RunEvent, StatusEvent
-from shared.message import Message, Role, ToolOutcome
+from shared.message import Message, MessageKind, Role, ToolOutcome
 from shared.run import RunStatus
 
 _TEXT_LENGTH: Final = 400
@@ -43,7 +44,9 @@ def message_line(
     message: Message, zone: tzinfo | None = None, *, took_s: float = 0.0, with_date: bool = False
 ) -> str:
     """The line for a message. `took_s` is how long a tool's call took, 0 if that is unknown."""
-    said = one_line(content_text(message.content), _TEXT_LENGTH)
+    is_summary = message.kind is MessageKind.SUMMARY
+    text = summary_text(message) if is_summary else content_text(message.content)
+    said = one_line(text, _TEXT_LENGTH)
     if message.role is Role.TOOL:
         name = one_line(message.tool_name or "tool", _CALL_LENGTH)
         outcome = _OUTCOMES[message.outcome or ToolOutcome.SUCCESS]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from agent_client.live_view.state import Block, Call, LiveRun, Note, Round
-from agent_client.live_view.text import content_text, count_text
+from agent_client.live_view.text import content_text, count_text, summary_text
 from shared.event import DeltaEvent, MessageEvent, RunEvent, StatusEvent
 from shared.message import Message, MessageKind, Role, Usage
 from shared.run import Run, RunStatus
@@ -81,6 +81,8 @@ def _after_message(run: LiveRun, message: Message) -> LiveRun:
         return _after_answer(run, message)
     if message.role is Role.TOOL:
         return _after_result(run, message)
+    if message.kind is MessageKind.SUMMARY:
+        return _with_usage(_with_block(run, Note(summary_text(message))), message)
     text = content_text(message.content)
     if message.role is Role.SYSTEM:
         return _with_block(run, Note(text, is_error=message.kind is MessageKind.ERROR))
@@ -91,9 +93,13 @@ def _after_answer(run: LiveRun, message: Message) -> LiveRun:
     calls = tuple(Call.asked(call, message.created_at) for call in message.tool_calls)
     text = content_text(message.content)
     stored = Round(message.position, text, is_stored=True, calls=calls)
+    return _with_usage(_with_block(_without_stream(run), stored), message)
+
+
+def _with_usage(run: LiveRun, message: Message) -> LiveRun:
     usage = message.usage or Usage()
     return replace(
-        _with_block(_without_stream(run), stored),
+        run,
         input_tokens=run.input_tokens + usage.input_tokens,
         output_tokens=run.output_tokens + usage.output_tokens,
     )

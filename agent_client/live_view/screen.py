@@ -22,9 +22,10 @@ from agent_client.live_view.text import (
     count_text,
     duration_text,
     one_line,
+    summary_text,
     value_text,
 )
-from shared.message import Message, Role, ToolOutcome
+from shared.message import Message, MessageKind, Role, ToolOutcome
 from shared.run import RunStatus
 
 _SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -112,7 +113,8 @@ def draw_message(message: Message, zone: tzinfo | None = None) -> RenderableType
     """A stored message on its own: who said it and when, and what."""
     at = f"{message.created_at.astimezone(zone):%Y-%m-%d %H:%M:%S}"
     head = Text.assemble((message.role.value, _ROLE_STYLES[message.role]), ("  " + at, "dim"))
-    text = content_text(message.content)
+    is_summary = message.kind is MessageKind.SUMMARY
+    text = summary_text(message) if is_summary else content_text(message.content)
     if message.role is Role.TOOL:
         mark, style = _CALL_MARKS[message.outcome or ToolOutcome.SUCCESS]
         name = one_line(message.tool_name or "", _LINE_LENGTH)

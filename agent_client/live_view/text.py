@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from shared.message import Content, DataPart, MediaPart, TextPart
+from shared.message import Content, DataPart, MediaPart, Message, TextPart
 
 _ESCAPE_SEQUENCES: Final = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movements
@@ -62,6 +62,13 @@ def content_text(content: Content | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     return "\n".join(filter(None, map(_part_text, content)))
+
+
+def summary_text(message: Message) -> str:
+    """What a summary says, for reading, and for how much it stands."""
+    covers = message.covers
+    of = f" of {count_text(covers.count, 'message')}" if covers is not None else ""
+    return f"summary{of} before this run, for the model: {content_text(message.content)}"
 
 
 def value_text(value: JsonValue) -> str:

@@ -32,6 +32,10 @@ class EngineLimits:
     """What a tool result may take."""
     oversize_result: OversizePolicy = "cut"
     """A larger one: cut, with a note for the model; or fail, so that the call fails."""
+    shorten_results_bytes: int | None = None
+    """What a model is shown of a tool result that is stored whole; None: all of it. Results in
+    `EngineRequest.history` are shortened already. Those of the run itself are not: an engine shows
+    them to its model as `agent_worker.cutting.cut` makes them, and yields them whole."""
 
 
 async def _confirm_nothing() -> None:
@@ -81,14 +85,17 @@ class EngineRequest:
     Attributes:
         run: Ids and metadata; also what tools find in `agent_worker.tool_context()`.
         history: The window of the conversation before this run, pair-safe, oldest first.
-        own: What this run has stored so far, by position. `own[0]` is the user's input; the rest
-            is there when the run is taken over from another worker.
+        own: What this run has stored so far, in order. `own[0]` is the user's input; the rest is
+            there when the run is taken over from another worker. A summary that the run wrote is
+            not among them, so that positions may have a gap there.
         limits: Bounds to keep.
         stream_text: Whether somebody may want `TextDelta`s.
         confirm: To be awaited right before a model call or a tool is started. It comes back at once
             unless the worker has stood still; if the run was taken over meanwhile, it does not, and
             the engine is closed.
         cut_off: The order to stop tools that an engine should heed.
+        position: Where the first message that the engine yields will stand in the run. None: behind
+            `own`, without a gap.
     """
 
     run: RunInfo
@@ -98,6 +105,12 @@ class EngineRequest:
     stream_text: bool = True
     confirm: Callable[[], Awaitable[None]] = field(default=_confirm_nothing, compare=False)
     cut_off: CutOff = field(default_factory=CutOff, compare=False)
+    position: int | None = None
+
+    @property
+    def next_position(self) -> int:
+        """The place of the message that is yielded first: idempotency keys are made of it."""
+        return len(self.own) if self.position is None else self.position
 
 
 @dataclass(frozen=True, slots=True)

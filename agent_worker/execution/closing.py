@@ -91,6 +91,12 @@ def account(ending: Ending, messages: Iterable[Message]) -> Ending:
     return ending.model_copy(update=changes)
 
 
+def summaries_usage(messages: Iterable[Message]) -> Usage:
+    """What a run took besides its engine: the summaries that it wrote."""
+    written = (one for one in messages if one.kind is MessageKind.SUMMARY)
+    return sum((one.usage or Usage() for one in written), Usage())
+
+
 def _reason(ending: Ending) -> str:
     if ending.error is not None:
         return f"failed ({ending.error.code})"

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Final
@@ -25,8 +25,14 @@ from agent_worker.execution.deltas import DeltaStream
 from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
 from agent_worker.saying import said_by
-from shared.errors import FencedError, StoreUnavailableError, UnknownRunError
-from shared.message import Draft, Role
+from agent_worker.window.protocol import Window
+from shared.errors import (
+    FencedError,
+    NewerVersionError,
+    StoreUnavailableError,
+    UnknownRunError,
+)
+from shared.message import Draft, Message, MessageKind, Role
 from shared.run import Ending, RunStatus
 
 HALT_S: Final = 1.0
@@ -46,6 +52,13 @@ CLEAN_UP_S: Final = 5.0
 """How long an engine that has ended may take to clean up before its run goes on without it."""
 
 _WAITED_FOR: Final = frozenset({Role.ASSISTANT, Role.TOOL})
+_OF_THE_STORE: Final = (
+    FencedError,
+    NewerVersionError,
+    StoreUnavailableError,
+    UnknownRunError,
+)
+"""What a window is not to blame for."""
 
 log = structlog.get_logger()
 
@@ -58,6 +71,10 @@ class Stop(Enum):
     LOST = auto()
 
 
+LookBack = Callable[[Sequence[Message], Callable[[], Awaitable[None]]], Awaitable[Window]]
+"""Gets the run's own messages and `EngineRequest.confirm`."""
+
+
 class Drive:
     """Runs an engine in a task of its own and writes down what it yields.
 
@@ -65,6 +82,9 @@ class Drive:
     `saves_each` is set it is stored before the engine goes on. A write that is cut off by a stop
     is in doubt: who ends the run, or hands it over, flushes the transcript once more.
     `on_progress` is awaited when the first message is stored.
+
+    `look_back` chooses the run's window, before the engine starts and under the same limits. What
+    it writes in the place of older messages is stored like a message of the engine.
     """
 
     def __init__(
@@ -75,6 +95,7 @@ class Drive:
         deltas: DeltaStream,
         tenure: Tenure,
         *,
+        look_back: LookBack,
         saves_each: bool,
         on_progress: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -83,6 +104,7 @@ class Drive:
         self._tenure = tenure
         self._transcript = transcript
         self._deltas = deltas
+        self._look_back = look_back
         self._saves_each = saves_each
         self._on_progress = on_progress
         self._is_leaving = False
@@ -155,11 +177,37 @@ class Drive:
     async def _consume(self) -> None:
         with in_run(self._request.run):
             await self._confirm()
-            events = self._engine.run(self._request)
+            request = await self._with_window()
+            if request is None:
+                return
+            events = self._engine.run(request)
             try:
                 await self._follow(events)
             finally:
                 await _close(events)
+
+    async def _with_window(self) -> EngineRequest | None:
+        """The request with what its model is shown before it. None: the run ends, or is stopped."""
+        try:
+            window = await self._look_back(self._transcript.messages, self._confirm)
+        except EngineError as error:
+            self._ending = failed(error.code, said_by(error))
+            return None
+        except (*_OF_THE_STORE, asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit too, or one policy could end the process
+            log.exception("window.broken")
+            self._ending = failed("window_failed", describe(error))
+            return None
+        if window.summary is not None and not await self._take(window.summary):
+            return None
+        own = self._transcript.messages
+        return dataclasses.replace(
+            self._request,
+            history=window.messages,
+            own=tuple(message for message in own if message.kind is not MessageKind.SUMMARY),
+            position=self._transcript.next_position,
+        )
 
     async def _follow(self, events: AsyncGenerator[EngineEvent, None]) -> None:
         waiting_since = time.monotonic()
@@ -174,16 +222,22 @@ class Drive:
             if isinstance(event, TextDelta):
                 self._deltas.push(event.text, position=self._transcript.next_position)
                 continue
-            if (refusal := refused(event, self._request.limits.max_message_bytes)) is not None:
-                self._ending = refusal
+            if not await self._take(_timed(event, waiting_since)):
                 return
-            self._transcript.add(_timed(event, waiting_since))
-            await self._store()
             waiting_since = time.monotonic()
-            await self._confirm()  # for engines that start their tools without asking
-            # Behind a stop, what depends on the message would start, and end in front of nobody.
-            if self._stop.done() or (self._is_leaving and self._is_at_safe_point()):
-                return
+
+    async def _take(self, draft: Draft) -> bool:
+        """Write a message down; return whether what depends on it may start."""
+        if self._is_halted:
+            return False
+        if (refusal := refused(draft, self._request.limits.max_message_bytes)) is not None:
+            self._ending = refusal
+            return False
+        self._transcript.add(draft)
+        await self._store()
+        await self._confirm()  # for engines that start their tools without asking
+        # Behind a stop, what depends on the message would start, and end in front of nobody.
+        return not (self._stop.done() or (self._is_leaving and self._is_at_safe_point()))
 
     async def _store(self) -> None:
         self._is_storing = True

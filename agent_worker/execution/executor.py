@@ -18,12 +18,14 @@ from agent_worker.execution.closing import (
     describe,
     failed,
     recorded_error,
+    summaries_usage,
 )
 from agent_worker.execution.deltas import DeltaStream
 from agent_worker.execution.drive import Drive, Stop
 from agent_worker.execution.persistence import insist, uninterrupted
 from agent_worker.execution.tenure import Tenure
 from agent_worker.execution.transcript import Transcript
+from agent_worker.execution.view import View
 from shared.backend import Backend
 from shared.conversation.protocol import Claim, Writer
 from shared.dispatch.protocol import Dispatcher
@@ -42,7 +44,6 @@ from shared.message import user_draft
 from shared.run import Ending, Lease, RunStatus
 from shared.sealing.failure import failure_of, is_for_others
 from shared.settings import Settings
-from shared.window import build_window
 
 ENDING_PATIENCE_S: Final = 1.0
 """How long a worker that is being killed waits for a run's last status to be written."""
@@ -178,7 +179,7 @@ class Executor:
                 self._conversations.claim,
                 self._run.history_id,
                 self._writer,
-                limit=self._bounds.history_size - 1,
+                limit=self._bounds.window.first_read(self._bounds.history_size),
             )
         )
         self._tenure.renew(asked_at)
@@ -192,10 +193,18 @@ class Executor:
     async def _drive_engine(self, claim: Claim, transcript: Transcript) -> Ending | None:
         request = EngineRequest(
             run=self._run_info(),
-            history=build_window(claim.earlier, size=self._bounds.history_size),
+            history=(),  # chosen when the drive has begun: it may take a model call
             own=transcript.messages,
             limits=self._bounds.engine,
             stream_text=self._bounds.stream_text,
+        )
+        view = View(
+            claim,
+            self._conversations,
+            self._run.history_id,
+            self._bounds,
+            request.run,
+            self._engine.info.model,
         )
         deltas = DeltaStream(self._ledger, self._lease)
         saves_each = self._bounds.save_on_iteration
@@ -205,12 +214,17 @@ class Executor:
             transcript,
             deltas,
             self._tenure,
+            look_back=view.open,
             saves_each=saves_each,
             on_progress=self._clear_strikes if self._run.strikes else None,
         )
         if self._stop is not None:
             self._drive.stop(self._stop)
-        return await self._drive.run(self._bounds.time_limit_s)
+        ending = await self._drive.run(self._bounds.time_limit_s)
+        if ending is None:
+            return None
+        took = ending.usage + summaries_usage(transcript.messages)
+        return ending.model_copy(update={"usage": took})
 
     async def _clear_strikes(self) -> None:
         self._run = await insist(partial(self._ledger.clear_strikes, self._lease))

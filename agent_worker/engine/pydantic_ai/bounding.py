@@ -4,20 +4,16 @@ So a run that is taken over goes on with the very bytes that the first worker se
 """
 
 import dataclasses
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import pydantic_core
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn, is_multi_modal_content, tool_return_ta
 
+from agent_worker.cutting import cut
 from agent_worker.engine.protocol import EngineLimits
 from agent_worker.saying import said_by
 from shared.nesting import MAX_DEPTH, is_too_deep
-
-_MARKER: Final = (
-    "\n\n[Cut: {left_out} of {size} bytes are missing here, since a result may have {limit} bytes. "
-    "What you see is its beginning and its end. If you need the rest, ask for a part of it.]\n\n"
-)
 
 
 def bounded(result: Any, tool_name: str, limits: EngineLimits) -> Any:
@@ -35,22 +31,6 @@ def bounded(result: Any, tool_name: str, limits: EngineLimits) -> Any:
         content = _bounded_value(content, tool_name, limits, is_prompt=True)
     _check_size(_written(result.metadata), tool_name, limits.max_result_bytes)
     return dataclasses.replace(result, return_value=value, content=content)
-
-
-def cut(text: str, limit: int) -> str:
-    """The beginning and the end of a text that takes more than `limit` bytes as UTF-8.
-
-    What is missing is told between them. No character is cut in two.
-    """
-    data = text.encode()
-    if len(data) <= limit:
-        return text
-    # The longest that the marker can become, so that the whole keeps the limit.
-    room = limit - len(_MARKER.format(left_out=len(data), size=len(data), limit=limit).encode())
-    head = data[: max(0, room * 2 // 3)].decode(errors="ignore")
-    tail = data[len(data) - max(0, room - room * 2 // 3) :].decode(errors="ignore")
-    left_out = len(data) - len(head.encode()) - len(tail.encode())
-    return head + _MARKER.format(left_out=left_out, size=len(data), limit=limit) + tail
 
 
 def _bounded_value(

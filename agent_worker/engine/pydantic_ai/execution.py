@@ -56,7 +56,7 @@ class Execution:
         self._resumption = Resumption.of(request)
         self._rounds = self._resumption.rounds
         self._usage = RunUsage(**self._resumption.usage.model_dump())
-        self._recorder = Recorder(relay, position=len(request.own), usage=self._usage)
+        self._recorder = Recorder(relay, position=request.next_position, usage=self._usage)
         self._renamed: dict[str, str] = {}
         self._guard = RunGuard(
             request.run,

@@ -28,8 +28,9 @@ from pydantic_ai.output import OutputContext
 from pydantic_ai.tools import RunContext, ToolDefinition, ToolDenied
 
 from agent_worker.context import RunInfo, ToolContext, idempotency_key, in_tool
+from agent_worker.cutting import cut
 from agent_worker.engine.protocol import CutOff, EngineLimits
-from agent_worker.engine.pydantic_ai.bounding import bounded, cut
+from agent_worker.engine.pydantic_ai.bounding import bounded
 from agent_worker.engine.pydantic_ai.history import RecordedResult
 from agent_worker.engine.pydantic_ai.patience import PatientModel, Show
 from agent_worker.engine.pydantic_ai.round import Round

@@ -24,7 +24,7 @@ from agent_worker.engine.pydantic_ai.calls import OpenCalls
 from agent_worker.engine.pydantic_ai.content import Json, difference
 from agent_worker.engine.pydantic_ai.engine_data import dump, engine_data, with_data
 from agent_worker.engine.pydantic_ai.parts import native_follow_up, native_part, part_draft
-from shared.message import Draft, Message, MessageKind, Role
+from shared.message import Draft, Message, Role
 
 _PLAIN_REQUEST: Final[Json] = {"kind": "request", "state": "complete"}
 
@@ -46,10 +46,10 @@ class RecordedResult:
 def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
     """Read a history. Results and prompts between two answers become one request.
 
-    Notes about failed runs are left out. A message whose engine data cannot be read is taken as if
-    another engine had written it.
+    Notes (errors and summaries) are left out. A message whose engine data cannot be read is taken
+    as if another engine had written it.
     """
-    kept = [message for message in messages if message.kind is not MessageKind.ERROR]
+    kept = [message for message in messages if not message.kind.is_note]
     try:
         return ModelMessagesTypeAdapter.validate_python(_assemble(kept))
     except (ValidationError, LookupError, TypeError, ValueError):

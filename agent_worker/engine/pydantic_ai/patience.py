@@ -36,6 +36,7 @@ from agent_worker.engine.pydantic_ai.answer_check import (
     tell_calls_apart,
 )
 from agent_worker.engine.pydantic_ai.failure import is_transient, retry_after_s
+from agent_worker.engine.pydantic_ai.shortening import with_short_results
 
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 30.0
@@ -47,6 +48,8 @@ Show = Callable[[str], None]
 
 class PatientModel(WrapperModel):
     """A model whose calls are limited in time and made again after transient errors.
+
+    It is shown long results without their middle, where the limits say so.
 
     `before_call` is awaited in front of each call, not of each further try. `show` gets the pieces
     of text while they come; None: nobody wants them. `renamed` gets the ids of calls that had to be
@@ -79,6 +82,7 @@ class PatientModel(WrapperModel):
         await self._before_call()
         settings = _without_own_retries(self.wrapped, model_settings)
         limit = self._limits.max_message_bytes
+        messages = with_short_results(messages, self._limits.shorten_results_bytes)
         call = _Call(self.wrapped, messages, settings, model_request_parameters, self._show, limit)
         tries = stamina.retry_context(
             on=_wait_before_next,

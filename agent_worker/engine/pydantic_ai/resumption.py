@@ -7,7 +7,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, UserContent, UserPr
 
 from agent_worker.engine.protocol import EngineRequest
 from agent_worker.engine.pydantic_ai.history import model_messages
-from shared.message import Message, MessageKind, Role, Usage
+from shared.message import Message, Role, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Resumption:
         complete are put together in the same way. Anything else behind them was said to the model
         for its next call, so that comes next.
         """
-        own = tuple(one for one in request.own if one.kind is not MessageKind.ERROR)
+        own = tuple(one for one in request.own if not one.kind.is_note)
         answers = [index for index, message in enumerate(own) if message.role is Role.ASSISTANT]
         usage = sum((message.usage or Usage() for message in own), Usage())
         answer: Message | None = None

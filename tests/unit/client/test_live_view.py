@@ -1,5 +1,9 @@
 """The live view: what events make of a run, step by step."""
 
+import io
+
+from rich.console import Console
+
 from agent_client.live_view import (
     LiveRun,
     after,
@@ -7,10 +11,15 @@ from agent_client.live_view import (
     render_text,
     resumed,
 )
+from agent_client.live_view.plain import message_line
+from agent_client.live_view.screen import draw_message
 from shared.event import MessageEvent
 from shared.message import (
+    Covered,
+    Draft,
     Role,
     Usage,
+    summary_draft,
 )
 from shared.run import RunStatus
 from tests.unit.client.telling import (
@@ -39,6 +48,24 @@ def test_a_delta_behind_its_message_changes_nothing() -> None:
     """Deltas and messages come from two logs, so the whole may come before its last piece."""
     run = told(stored(1, 1, Role.ASSISTANT, "done"))
     assert after(run, delta("ne", 1)).blocks == run.blocks
+
+
+def test_a_summary_is_a_note_about_the_run_and_its_tokens_count() -> None:
+    """People see what the model is shown in the place of older messages, and what it cost."""
+    summary = summary_draft(
+        "Ada has room 7.",
+        Covered(first="a.0", last="b.3", count=9),
+        usage=Usage(input_tokens=90, output_tokens=8),
+    )
+    event = stored(1, 1, **{name: getattr(summary, name) for name in Draft.model_fields})
+    run = told(event)
+    [note] = notes(run)
+    assert note == "summary of 9 messages before this run, for the model: Ada has room 7."
+    assert (run.input_tokens, run.output_tokens) == (90, 8)
+    assert note in message_line(event.message)
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(draw_message(event.message))
+    assert note in console.export_text()
 
 
 def test_each_result_closes_the_first_open_call_that_it_fits() -> None:

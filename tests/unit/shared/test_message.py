@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.message import (
+    Covered,
     DataPart,
     Draft,
     MediaPart,
@@ -15,9 +16,11 @@ from shared.message import (
     ToolCall,
     ToolOutcome,
     Usage,
+    summary_draft,
     tool_result_draft,
     user_draft,
 )
+from shared.version import SUMMARY_VERSION
 
 
 class TestDraft:
@@ -41,6 +44,19 @@ class TestDraft:
         assert (draft.role, draft.kind) == (Role.TOOL, MessageKind.TOOL_RESULT)
         assert (draft.tool_name, draft.tool_call_id) == ("look", "1")
         assert draft.outcome is ToolOutcome.FAILED
+
+    def test_a_summary_says_what_it_covers(self) -> None:
+        """By ids, and it is a note that older readers have to know of."""
+        covers = Covered(first="a.0", last="b.3", count=9)
+        draft = summary_draft("all is well", covers, usage=Usage(requests=1))
+        assert (draft.role, draft.kind, draft.covers) == (Role.SYSTEM, MessageKind.SUMMARY, covers)
+        message = Message.from_draft(draft, run_id="run", position=1)
+        assert message.version == SUMMARY_VERSION
+        assert Message.model_validate_json(message.model_dump_json()) == message
+        assert [kind for kind in MessageKind if kind.is_note] == [
+            MessageKind.ERROR,
+            MessageKind.SUMMARY,
+        ]
 
     def test_it_does_not_change(self) -> None:
         """Values are frozen."""

@@ -7,6 +7,7 @@ import pytest
 from shared.codec import decode, encode
 from shared.errors import MalformedConversationError
 from shared.message import (
+    Covered,
     DataPart,
     Draft,
     MediaPart,
@@ -15,6 +16,7 @@ from shared.message import (
     TextPart,
     ThinkingPart,
     ToolOutcome,
+    summary_draft,
 )
 from shared.openai_chat import KEPT, from_openai, repair_openai, to_openai
 from shared.window import pair_safe
@@ -181,14 +183,16 @@ class TestTranslation:
         assert (whole.text, part.text) == ("I may not.", "No.")
 
     def test_a_model_is_shown_neither_errors_nor_thinking(self) -> None:
-        """Both are left out; a structured value is shown as its JSON."""
+        """Both are left out, and summaries, since what they stand for is there; a structured value
+        is shown as its JSON."""
         error = Draft(role=Role.ASSISTANT, kind=MessageKind.ERROR, content="it broke")
+        summary = summary_draft("all is well", Covered(first="a.0", last="a.1", count=2))
         thought = Draft(
             role=Role.ASSISTANT,
             content=(ThinkingPart(text="hm"), TextPart(text="so"), DataPart(value={"é": [1]})),
         )
         texts = [{"type": "text", "text": "so"}, {"type": "text", "text": '{"é": [1]}'}]
-        assert to_openai([error, thought]) == [{"role": "assistant", "content": texts}]
+        assert to_openai([error, summary, thought]) == [{"role": "assistant", "content": texts}]
 
     def test_media_of_any_kind_are_shown_as_well_as_the_form_allows(self) -> None:
         """A document inline is a file, and one that lies elsewhere at least an address."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.message import (
+    Covered,
     Draft,
     EngineData,
     Message,
@@ -16,6 +17,7 @@ from shared.message import (
     Role,
     ToolCall,
     ToolOutcome,
+    summary_draft,
     tool_result_draft,
     user_draft,
 )
@@ -51,6 +53,7 @@ others = st.sampled_from(
         user_draft("hi"),
         Draft(role=Role.SYSTEM, content="be kind"),
         Draft(role=Role.ASSISTANT, kind=MessageKind.ERROR, content="it broke"),
+        summary_draft("all is well", Covered(first="a.0", last="a.1", count=2)),
     ]
 )
 histories = st.lists(st.one_of(assistants, results, others), max_size=25)
@@ -70,7 +73,7 @@ def assert_in_order(messages: Sequence[Draft]) -> None:
     while place < len(messages):
         message = messages[place]
         assert message.role is not Role.TOOL, f"orphan result at {place}"
-        assert message.kind is not MessageKind.ERROR
+        assert not message.kind.is_note
         place += 1
         count = len(message.tool_calls)
         answers = messages[place : place + count]
@@ -87,7 +90,7 @@ class TestPairSafe:
         assert_in_order(pair_safe(history))
 
     @given(history=histories)
-    def test_only_orphan_results_and_errors_are_left_out(self, history: list[Draft]) -> None:
+    def test_only_orphan_results_and_notes_are_left_out(self, history: list[Draft]) -> None:
         """All else stays, in its order; what is new says that it is no result."""
         messages = number(history)
         safe = pair_safe(messages)
@@ -97,7 +100,7 @@ class TestPairSafe:
         spoken = [
             message.position
             for message in messages
-            if message.role is not Role.TOOL and message.kind is not MessageKind.ERROR
+            if message.role is not Role.TOOL and not message.kind.is_note
         ]
         assert [one.position for one in kept if one.role is not Role.TOOL] == spoken
         assert len({message.id for message in safe}) == len(safe)

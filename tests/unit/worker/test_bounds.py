@@ -2,6 +2,7 @@
 
 from agent_worker.bounds import resolve_bounds
 from agent_worker.definition import AgentOptions
+from agent_worker.window.last_messages import LastMessages
 from shared.run import RunOptions
 from shared.settings import Settings
 
@@ -39,6 +40,28 @@ def test_a_runs_options_come_first() -> None:
     bounds = resolve_bounds(run, agent, SETTINGS)
     assert (bounds.history_size, bounds.time_limit_s, bounds.engine.max_rounds) == (1, 2, 3)
     assert not bounds.save_on_iteration
+
+
+def test_a_window_of_last_messages_is_a_history_size() -> None:
+    """A run's own comes before it, the settings' behind it."""
+    agent = AgentOptions(window=LastMessages(7))
+    assert resolve_bounds(RunOptions(), agent, SETTINGS).history_size == 7
+    asked = resolve_bounds(RunOptions(history_size=3), agent, SETTINGS)
+    assert (asked.history_size, asked.asked_size) == (3, 3)
+    assert resolve_bounds(RunOptions(), AgentOptions(), SETTINGS).asked_size is None
+
+
+def test_results_are_shortened_as_the_agent_or_the_settings_say() -> None:
+    """Nobody's wish shows them whole."""
+    assert (
+        resolve_bounds(RunOptions(), AgentOptions(), SETTINGS).engine.shorten_results_bytes is None
+    )
+    settings = Settings(shorten_results_bytes=5_000)
+    assert (
+        resolve_bounds(RunOptions(), AgentOptions(), settings).engine.shorten_results_bytes == 5000
+    )
+    agent = AgentOptions(shorten_results_bytes=2_000)
+    assert resolve_bounds(RunOptions(), agent, settings).engine.shorten_results_bytes == 2_000
 
 
 def test_zero_is_a_wish() -> None:

@@ -12,10 +12,10 @@ from pydantic_ai import Agent, ModelRetry, ToolReturn
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent, TextPart
 
+from agent_worker.cutting import cut
 from agent_worker.definition import AgentOptions
 from agent_worker.engine.function import FunctionEngine
 from agent_worker.engine.protocol import Engine, EngineRequest
-from agent_worker.engine.pydantic_ai.bounding import cut
 from agent_worker.engine.pydantic_ai.engine import PydanticAIEngine
 from shared.message import DataPart, Message, MessageKind, Role, ToolOutcome
 from shared.run import Run, RunStatus

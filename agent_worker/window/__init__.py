@@ -1,0 +1,1 @@
+"""What a model sees of a conversation: the policies that choose it."""

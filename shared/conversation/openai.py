@@ -238,7 +238,7 @@ class OpenAIConversationStore:
             readable = [message for message in opened if message is not None]
             found = found + readable if after is not None else readable + found
             # What could not be read does not count, so there may be more to read.
-            if not entries or limit is None or len(found) >= limit or len(entries) < limit:
+            if wanted is None or len(entries) < wanted or len(found) == limit:
                 return found
             from_end = False
             if after is not None:

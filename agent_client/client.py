@@ -15,6 +15,7 @@ from agent_client.session import Session
 from agent_client.watching import watch_changes, watch_conversation
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
+from shared.conversation.protocol import ConversationStore
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import BrokerUnavailableError
 from shared.event import RemovedEvent
@@ -109,6 +110,11 @@ class AsyncAgentClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    @property
+    def conversation_store(self) -> ConversationStore:
+        """Where this client's conversations are, for what it has no verb for; it stays open."""
+        return self._session.backend.conversations
 
     async def aclose(self) -> None:
         """Close what this client opened; repeating it is harmless. Runs go on, local ones apart."""

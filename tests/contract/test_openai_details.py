@@ -58,7 +58,7 @@ async def test_a_window_is_read_in_one_call(
         ({"limit": 1}, 1),
     ):
         server.faults.clear()
-        assert len(await store.list_messages(name, **asked)) == asked["limit"]  # type: ignore[arg-type]
+        assert len(await store.list_messages(name, **asked)) == asked["limit"]
         assert sum(map(server.faults.count, READS)) <= calls
         assert len(server.faults.requests) <= calls
     server.faults.clear()

@@ -27,60 +27,67 @@ _UNDONE = frozenset({Fault.LIMITED, Fault.BROKEN, Fault.LOST_REQUEST})
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(keeping: Keeping, faults: Faults) -> Starlette:
-    """An API over `keeping`, with `faults`."""
+class _Api:
+    """The endpoints, over what is kept."""
 
-    async def create(request: Request) -> Response:
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+
+    async def create(self, request: Request) -> Response:
         body = check_body(await _json(request), {"items", "metadata"})
         items = check_items(body["items"]) if body.get("items") else []
-        kept = keeping.create(check_metadata(body.get("metadata")))
+        kept = self._keeping.create(check_metadata(body.get("metadata")))
         if items:
-            keeping.add(kept.id, items)
+            self._keeping.add(kept.id, items)
         return JSONResponse(kept.body)
 
-    async def retrieve(request: Request) -> Response:
-        return JSONResponse(keeping.get(request.path_params["place"]).body)
+    async def retrieve(self, request: Request) -> Response:
+        return JSONResponse(self._keeping.get(request.path_params["place"]).body)
 
-    async def delete(request: Request) -> Response:
+    async def delete(self, request: Request) -> Response:
         place = request.path_params["place"]
-        keeping.delete(place)
+        self._keeping.delete(place)
         return JSONResponse({"id": place, "object": "conversation.deleted", "deleted": True})
 
-    async def add(request: Request) -> Response:
+    async def add_items(self, request: Request) -> Response:
         body = check_body(await _json(request), {"items"})
-        made = keeping.add(request.path_params["place"], check_items(body.get("items")))
+        made = self._keeping.add(request.path_params["place"], check_items(body.get("items")))
         return JSONResponse(_list(made, has_more=False))
 
-    async def list_items(request: Request) -> Response:
+    async def list_items(self, request: Request) -> Response:
         query = request.query_params
         for name in query.keys() - {"after", "limit", "order", "include"}:
             raise BadRequestError("Unknown parameter", name, "unknown_parameter")
         limit, order = int(query.get("limit", "20")), query.get("order", "desc")
         if not 1 <= limit <= 100 or order not in {"asc", "desc"}:
             raise BadRequestError("1 to 100, asc or desc", "limit", "integer_above_max_value")
-        items, has_more = keeping.page(
+        items, has_more = self._keeping.page(
             request.path_params["place"], after=query.get("after"), limit=limit, order=order
         )
         return JSONResponse(_list(items, has_more=has_more))
 
-    async def retrieve_item(request: Request) -> Response:
-        return JSONResponse(keeping.item(**request.path_params))
+    async def retrieve_item(self, request: Request) -> Response:
+        return JSONResponse(self._keeping.item(**request.path_params))
 
-    async def delete_item(request: Request) -> Response:
+    async def delete_item(self, request: Request) -> Response:
         place, item_id = request.path_params["place"], request.path_params["item_id"]
-        keeping.item(place, item_id)
-        del keeping.get(place).items[item_id]
-        return JSONResponse(keeping.get(place).body)
+        self._keeping.item(place, item_id)
+        del self._keeping.get(place).items[item_id]
+        return JSONResponse(self._keeping.get(place).body)
 
+
+def create_app(keeping: Keeping, faults: Faults) -> Starlette:
+    """An API over `keeping`, with `faults`."""
+    api = _Api(keeping)
     base = "/v1/conversations"
     routes = [
-        ("POST", base, "conversation", create),
-        ("GET", base + "/{place}", "conversation", retrieve),
-        ("DELETE", base + "/{place}", "conversation", delete),
-        ("POST", base + "/{place}/items", "items", add),
-        ("GET", base + "/{place}/items", "items", list_items),
-        ("GET", base + "/{place}/items/{item_id}", "item", retrieve_item),
-        ("DELETE", base + "/{place}/items/{item_id}", "item", delete_item),
+        ("POST", base, "conversation", api.create),
+        ("GET", base + "/{place}", "conversation", api.retrieve),
+        ("DELETE", base + "/{place}", "conversation", api.delete),
+        ("POST", base + "/{place}/items", "items", api.add_items),
+        ("GET", base + "/{place}/items", "items", api.list_items),
+        ("GET", base + "/{place}/items/{item_id}", "item", api.retrieve_item),
+        ("DELETE", base + "/{place}/items/{item_id}", "item", api.delete_item),
     ]
     return Starlette(
         routes=[

@@ -76,7 +76,7 @@ def _message(item: dict[str, Any], where: str) -> dict[str, Any]:
     return {"type": "message", "status": "completed", "role": item["role"], "content": parts}
 
 
-def _part(part: Any, kinds: tuple[str, ...], where: str) -> dict[str, Any]:
+def _part(part: dict[str, Any], kinds: tuple[str, ...], where: str) -> dict[str, Any]:
     if part.get("type") not in kinds:
         known = " and ".join(repr(kind) for kind in kinds)
         raise BadRequestError(
@@ -125,11 +125,10 @@ def _result(item: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _check_fields(value: dict[str, Any], names: set[str], where: str) -> None:
     for name in value.keys() - names:
-        raise BadRequestError(f"Unknown parameter: {name!r}", f"{where}.{name}", "unknown_parameter")
+        at = f"{where}.{name}"
+        raise BadRequestError(f"Unknown parameter: {name!r}", at, "unknown_parameter")
     for name in names - value.keys() - {"type"}:
-        raise BadRequestError(
-            f"Missing: {name!r}", f"{where}.{name}", "missing_required_parameter"
-        )
+        raise BadRequestError(f"Missing: {name!r}", f"{where}.{name}", "missing_required_parameter")
 
 
 def _check_call_id(call_id: Any, where: str) -> None:

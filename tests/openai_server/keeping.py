@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Final
+
+_PREFIXES: Final = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
 
 
 class MissingError(Exception):
@@ -33,8 +35,6 @@ class Kept:
 class Keeping:
     """All conversations, and the items of deleted ones, which the API does not delete with them."""
 
-    _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
-
     def __init__(self) -> None:
         self.conversations: dict[str, Kept] = {}
         self.orphans: list[dict[str, Any]] = []
@@ -62,8 +62,7 @@ class Keeping:
         """Add items; all or none of them."""
         kept = self.get(place)
         made = [
-            item | {"id": f"{self._PREFIXES[item['type']]}_{next(self._numbers):032x}"}
-            for item in items
+            item | {"id": f"{_PREFIXES[item['type']]}_{next(self._numbers):032x}"} for item in items
         ]
         kept.items.update({item["id"]: item for item in made})
         return made

@@ -95,13 +95,14 @@ class Careless(Keeping):
     def add(self, place: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         changed = []
         for item in super().add(place, items):
+            own: dict[str, Any] = {}
             if item["type"] == "message":
-                item = item | {"content": item["content"][:1]}
+                own["content"] = item["content"][:1]
             if "arguments" in item:
-                item = item | {"arguments": item["arguments"].strip() or None}
+                own["arguments"] = item["arguments"].strip() or None
             if isinstance(item.get("output"), str):
-                item = item | {"output": item["output"].replace("\x00", "").title()}
-            changed.append(item)
+                own["output"] = item["output"].replace("\x00", "").title()
+            changed.append(item | own)
         return changed
 
 

@@ -70,11 +70,11 @@ def to_items(messages: Sequence[Draft]) -> list[RawItem]:
     who read the other form know a call by its id.
     """
     unique = _UniqueIds()
-    return [
-        item
-        for message in messages
-        for item in (_kept(message) or unique.renamed(_foreign(message)))
-    ]
+    items: list[RawItem] = []
+    for message in messages:
+        kept = _kept(message)
+        items += unique.renamed(_foreign(message)) if kept is None else unique.seen(kept)
+    return items
 
 
 def without_last_item(message: Message) -> Message | None:
@@ -134,12 +134,14 @@ class _Group:
         plain = _plain(draft)
         bases = self._bases(plain)
         changes = [difference(base, item) for base, item in zip(bases, self.items, strict=True)]
+        kept: list[JsonValue] = []
         if any(changes) or len(plain) != len(self.items):
-            kept: list[JsonValue] = [
+            kept += [
                 {"of": None if base is None else plain.index(base), "change": change}
                 for base, change in zip(bases, changes, strict=True)
             ]
-            draft = draft.model_copy(update={"engine": _engine_data(kept)})
+        # Noted also where nothing differs, so that nobody takes it for what others wrote.
+        draft = draft.model_copy(update={"engine": _engine_data(kept)})
         return Message(**dict(draft), id=uuid4().hex)
 
     def _bases(self, plain: list[RawItem]) -> list[RawItem | None]:
@@ -202,7 +204,8 @@ def _kind(item: RawItem) -> str:
 
 def _is_message(item: RawItem) -> bool:
     role = item.get("role")
-    return item.get("type", "message") == "message" and role in _ROLES and role != "tool"
+    is_known = isinstance(role, str) and role in _ROLES and role != "tool"
+    return is_known and item.get("type", "message") == "message"
 
 
 def _is_call(item: RawItem) -> bool:
@@ -294,7 +297,15 @@ class _UniqueIds:
         self._used: dict[str, int] = defaultdict(int)
         self._open: dict[str, deque[str]] = defaultdict(deque)
 
+    def seen(self, items: list[RawItem]) -> list[RawItem]:
+        """Items that keep their ids."""
+        for item in items:
+            if _is_call(item):
+                self._used[item["call_id"]] += 1
+        return items
+
     def renamed(self, items: list[RawItem]) -> list[RawItem]:
+        """Items whose calls and results get an id of their own."""
         if any(_is_call(item) for item in items):
             self._open.clear()
         return [self._renamed(item) for item in items]
@@ -319,6 +330,8 @@ def _kept(message: Draft) -> list[RawItem] | None:
     if noted is None or noted.name != ENGINE or not isinstance(noted.data, dict):
         return None
     plain = _plain(message)
+    if not noted.data.get("items"):
+        return plain
     items = []
     for kept in _objects(noted.data.get("items")):
         if "part" in kept:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from shared.codec import stored_form
 from shared.errors import UnstorableError
@@ -213,7 +214,7 @@ def test_what_is_no_item_is_refused(item: object) -> None:
 
 def test_structured_values_of_others_are_no_items() -> None:
     """A user may send an object that has a type; it is content and not an item of that type."""
-    value = {"type": "order", "id": 1}
+    value: dict[str, JsonValue] = {"type": "order", "id": 1}
     message = Message(id="0", role=Role.USER, content=(DataPart(value=value),))
     [item] = to_items([message])
     assert item["role"] == "user"

@@ -4,9 +4,9 @@
     result = await run(store, agent, "Hello", conversation_id="web:ada")
 
 The messages are in the conversation itself, where `client.history` and `client.watch_conversation`
-show them, runs of workers go on with them, and what such runs write is loaded here. What Pydantic AI
-keeps besides (usage, the head of the history, calls that wait for approval) is in a hidden history
-next to it.
+show them, runs of workers go on with them, and what such runs write is loaded here. What Pydantic
+AI keeps besides (usage, the head of the history, calls that wait for approval) is in a hidden
+history next to it.
 
 The log only grows. A branch that was left stays where it was written: Pydantic AI passes over it,
 while people and runs of workers see all that was said. So branch a conversation that workers go on
@@ -74,8 +74,8 @@ class PydanticAIConversationStore(NativeStore):
     """See Pydantic AI's `ConversationStore`, all of whose promises hold.
 
     Ids are those of conversations of ours (see `shared.identifier`); entries and branches are lost
-    with `clear` and `remove`, as messages are. `delete` erases the messages, too; a fork has its own
-    copies. A conversation that only runs of workers wrote to can be loaded and saved, but is not
+    with `clear` and `remove`, as messages are. `delete` erases the messages, too; a fork has copies
+    of its own. A conversation that only runs of workers wrote to can be loaded and saved, but is not
     listed before it was saved once. Reading a history reads the whole log.
 
     Raises `StoreUnavailableError` where the store does not answer, and `InvalidIdError`.
@@ -117,7 +117,7 @@ class PydanticAIConversationStore(NativeStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
-        """See Pydantic AI. New messages become visible in one step, and go if there is a conflict."""
+        """See Pydantic AI. New messages become visible in one step; a conflict removes them."""
         name = check_id(record.conversation_id, "conversation id")
         held, newest = await self._look(name)
         if _revision(held, newest) != expected_revision:

@@ -4,12 +4,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from agent_client.blocking import AgentClient, inside
 from agent_client.client import AsyncAgentClient
 from agent_client.portal import Portal, settled
 from shared.conversation.protocol import ConversationStore
+from shared.conversation.url import conversation_from_url
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
@@ -120,14 +122,7 @@ def find_home(
 ) -> Home:
     """The home of what a URL, a store or a client stands for."""
     if isinstance(place, str):
-        url = place
-
-        def open_store() -> ConversationStore:
-            from shared.conversation.url import conversation_from_url
-
-            return conversation_from_url(url, settings)
-
-        return OwnHome(open_store)
+        return OwnHome(partial(conversation_from_url, place, settings))
     if isinstance(place, AgentClient):
         client, portal = inside(place)
         return PortalHome(portal, client.conversation_store)

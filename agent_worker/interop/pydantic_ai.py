@@ -22,18 +22,25 @@ from uuid import uuid4
 from pydantic import JsonValue
 from pydantic_ai import Agent
 from pydantic_ai.agent import AgentRunResult
-from pydantic_ai.conversation import Conversation, ConversationTypeAdapter
-from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
-from pydantic_ai.conversation_store import ConversationRecord as Record
-from pydantic_ai.conversation_store import ConversationStore as NativeStore
 from pydantic_ai.usage import RunUsage
 
-from agent_worker.interop.pydantic_ai_log import MARK, Log, entry_messages
 from shared.conversation.protocol import ConversationStore
 from shared.conversation.register import Held, Register, hidden_history
-from shared.errors import CorruptEntryError
+from shared.errors import ConfigurationError, CorruptEntryError
 from shared.identifier import check_id
 from shared.message import Message, Role
+
+try:
+    from pydantic_ai.conversation import Conversation, ConversationTypeAdapter
+    from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
+    from pydantic_ai.conversation_store import ConversationRecord as Record
+    from pydantic_ai.conversation_store import ConversationStore as NativeStore
+
+    from agent_worker.interop.pydantic_ai_log import MARK, Log, entry_messages
+except ImportError as error:
+    raise ConfigurationError(
+        "This Pydantic AI knows no conversation stores: pip install 'celery-agents[pydantic-ai]'."
+    ) from error
 
 Deps = TypeVar("Deps")
 Output = TypeVar("Output")
@@ -75,8 +82,8 @@ class PydanticAIConversationStore(NativeStore):
 
     Ids are those of conversations of ours (see `shared.identifier`); entries and branches are lost
     with `clear` and `remove`, as messages are. `delete` erases the messages, too; a fork has copies
-    of its own. A conversation that only runs of workers wrote to can be loaded and saved, but is not
-    listed before it was saved once. Reading a history reads the whole log.
+    of its own. A conversation that only runs of workers wrote to can be loaded and saved; it is
+    listed once it was saved. Reading a history reads the whole log.
 
     Raises `StoreUnavailableError` where the store does not answer, and `InvalidIdError`.
     """

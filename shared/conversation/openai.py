@@ -10,23 +10,23 @@ Interrupted anywhere, it leaves at most items that no entry names, and a note th
 claim, or a delete, removes them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from shared.conversation.openai_api import ConversationsApi, Item
+from shared.conversation.openai_api import ConversationsApi
 from shared.conversation.openai_items import (
     Parting,
     Reference,
+    find_reference,
+    named_by,
     part,
-    reference_of,
-    restored,
     whole,
 )
 from shared.conversation.openai_making import Making
-from shared.conversation.openai_reading import fetch_items
+from shared.conversation.openai_reading import Content
 from shared.conversation.openai_upkeep import Note, Upkeep
 from shared.conversation.protocol import Claim, ConversationStore, Writer
 from shared.errors import (
@@ -41,7 +41,7 @@ from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from shared.conversation.openai_api import Client
 
 log = structlog.get_logger()
 
@@ -65,7 +65,7 @@ class OpenAIConversationStore:
 
     def __init__(
         self,
-        client: "AsyncOpenAI",
+        client: "Client",
         index: ConversationStore,
         *,
         call_timeout_s: float = 10.0,
@@ -74,6 +74,7 @@ class OpenAIConversationStore:
         self._api = ConversationsApi(client, call_timeout_s=call_timeout_s)
         self._index = index
         self._upkeep = Upkeep(self._api, index)
+        self._content = Content(self._api, index)
         self._close = close
 
     @property
@@ -150,7 +151,7 @@ class OpenAIConversationStore:
         )
         if newest and newest[0].position > entries[0].position:
             newest = await self._index.list_messages(conversation_id, run_id=writer.run_id)
-        return _named_by(newest)
+        return named_by(newest)
 
     async def _made_anew(
         self, conversation_id: str, partings: Sequence[Parting], cursors: list[str]
@@ -199,11 +200,11 @@ class OpenAIConversationStore:
             return claim
         await self._tidy_up(conversation_id, writer)
         entries = [*claim.earlier, *claim.own]
-        opened = await self._opened(conversation_id, entries, from_end=True)
+        opened = await self._content.opened(conversation_id, entries, from_end=True)
         own = [message for message in opened[len(claim.earlier) :] if message is not None]
         unreadable = 0
         for entry, message in zip(claim.own, opened[len(claim.earlier) :], strict=True):
-            unreadable += message is None and await self._is_there(conversation_id, entry)
+            unreadable += message is None and await self._content.is_there(conversation_id, entry)
         return replace(
             claim,
             earlier=tuple(each for each in opened[: len(claim.earlier)] if each is not None),
@@ -234,7 +235,7 @@ class OpenAIConversationStore:
                 roles=roles,
                 run_id=run_id,
             )
-            opened = await self._opened(conversation_id, entries, from_end=from_end)
+            opened = await self._content.opened(conversation_id, entries, from_end=from_end)
             readable = [message for message in opened if message is not None]
             found = found + readable if after is not None else readable + found
             # What could not be read does not count, so there may be more to read.
@@ -245,43 +246,6 @@ class OpenAIConversationStore:
                 after = entries[-1].cursor
             else:
                 before = entries[0].cursor
-
-    async def _opened(
-        self, conversation_id: str, entries: Sequence[Message], *, from_end: bool
-    ) -> list[Message | None]:
-        """The messages of entries; None for one that cannot be read, which is reported."""
-        references = [_reference(entry) for entry in entries]
-        wanted: dict[str, list[str]] = {}
-        for reference in references:
-            if isinstance(reference, Reference):
-                wanted.setdefault(reference.conversation, []).extend(reference.items)
-        items: dict[str, Item] = {}
-        for place, item_ids in wanted.items():
-            items |= await fetch_items(self._api, place, item_ids, from_end=from_end)
-        opened: list[Message | None] = []
-        for entry, reference in zip(entries, references, strict=True):
-            try:
-                if isinstance(reference, CorruptEntryError):
-                    raise reference
-                opened.append(entry if reference is None else restored(entry, reference, items))
-            except NewerVersionError:
-                raise
-            except CorruptEntryError as error:
-                await self._report(conversation_id, entry, error)
-                opened.append(None)
-        return opened
-
-    async def _report(self, conversation_id: str, entry: Message, error: CorruptEntryError) -> None:
-        if await self._is_there(conversation_id, entry):  # and was not removed a moment ago
-            log.error(
-                "entry.unreadable",
-                conversation_id=conversation_id,
-                cursor=entry.cursor,
-                error=type(error).__name__,
-            )
-
-    async def _is_there(self, conversation_id: str, entry: Message) -> bool:
-        return await self._index.has_message(conversation_id, entry.cursor or "")
 
     async def has_message(self, conversation_id: str, cursor: str) -> bool:
         """Whether a message is still there; see `ConversationStore.has_message`."""
@@ -352,7 +316,7 @@ class OpenAIConversationStore:
             await self._upkeep.settle(conversation_id, note)
             raise
         if removed == len(entries):
-            for reference in map(_reference, entries):
+            for reference in map(find_reference, entries):
                 if isinstance(reference, Reference):
                     await self._api.delete_items(reference.conversation, reference.items)
         elif removed and not await self._tidy(conversation_id):
@@ -433,23 +397,6 @@ class OpenAIConversationStore:
             return None
         if len(entries) < await self._index.count(conversation_id):
             return None
-        if any(isinstance(_reference(entry), CorruptEntryError) for entry in entries):
+        if any(isinstance(find_reference(entry), CorruptEntryError) for entry in entries):
             return None
-        return _named_by(entries)
-
-
-def _reference(entry: Message) -> Reference | CorruptEntryError | None:
-    try:
-        return reference_of(entry)
-    except CorruptEntryError as error:
-        return error
-
-
-def _named_by(entries: Iterable[Message]) -> set[tuple[str, str]]:
-    references = [_reference(entry) for entry in entries]
-    return {
-        (reference.conversation, item_id)
-        for reference in references
-        if isinstance(reference, Reference)
-        for item_id in reference.items
-    }
+        return named_by(entries)

@@ -19,6 +19,9 @@ from shared.errors import (
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
+    Client = AsyncOpenAI
+    """What a store is given. Other modules name it by this: only this one knows the library."""
+
 Answer = TypeVar("Answer")
 Item = dict[str, Any]
 """An item in the provider's form."""
@@ -48,7 +51,7 @@ class ItemPage:
     next_after: str | None
 
 
-def open_client(*, api_key: str | None = None, base_url: str | None = None) -> "AsyncOpenAI":
+def open_client(*, api_key: str | None = None, base_url: str | None = None) -> "Client":
     """A client of the provider; what is not given comes from OPENAI_API_KEY and OPENAI_BASE_URL.
 
     Raises:
@@ -80,7 +83,7 @@ class ConversationsApi:
         ConfigurationError: The key is wrong, or may not do this.
     """
 
-    def __init__(self, client: "AsyncOpenAI", *, call_timeout_s: float = 10.0) -> None:
+    def __init__(self, client: "Client", *, call_timeout_s: float = 10.0) -> None:
         self._client = client.with_options(max_retries=0, timeout=call_timeout_s)
         self._timeout_s = call_timeout_s
         self._slots = asyncio.Semaphore(_PARALLEL)

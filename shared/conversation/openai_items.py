@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -135,6 +135,25 @@ def reference_of(message: Message) -> Reference | None:
         raise CorruptEntryError(
             f"The entry at {message.cursor} does not say where its content is at OpenAI."
         ) from error
+
+
+def find_reference(entry: Message) -> Reference | CorruptEntryError | None:
+    """As `reference_of`, with the error as an answer."""
+    try:
+        return reference_of(entry)
+    except CorruptEntryError as error:
+        return error
+
+
+def named_by(entries: Iterable[Message]) -> set[tuple[str, str]]:
+    """All that entries name at the provider: pairs of conversation and item."""
+    references = [find_reference(entry) for entry in entries]
+    return {
+        (reference.conversation, item_id)
+        for reference in references
+        if isinstance(reference, Reference)
+        for item_id in reference.items
+    }
 
 
 def restored(message: Message, reference: Reference, items: Mapping[str, Item]) -> Message:

@@ -4,13 +4,74 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import structlog
+
 from shared.conversation.openai_api import ConversationsApi, Item, ItemPage
+from shared.conversation.openai_items import Reference, find_reference, restored
+from shared.conversation.protocol import ConversationStore
+from shared.errors import CorruptEntryError, NewerVersionError
+from shared.message import Message
+
+log = structlog.get_logger()
 
 _FEW: Final = 2
 """So many are asked for one by one; more are looked for in pages."""
 
 
-async def fetch_items(
+class Content:
+    """What entries of an index say, with their content from the provider."""
+
+    def __init__(self, api: ConversationsApi, index: ConversationStore) -> None:
+        self._api = api
+        self._index = index
+
+    async def opened(
+        self, conversation_id: str, entries: Sequence[Message], *, from_end: bool
+    ) -> list[Message | None]:
+        """The message of each entry; None for one that cannot be read, which is reported.
+
+        `from_end`: the entries are the newest ones.
+
+        Raises:
+            NewerVersionError: One of them is for newer readers.
+            StoreUnavailableError: No answer.
+        """
+        references = [find_reference(entry) for entry in entries]
+        wanted: dict[str, list[str]] = {}
+        for reference in references:
+            if isinstance(reference, Reference):
+                wanted.setdefault(reference.conversation, []).extend(reference.items)
+        items: dict[str, Item] = {}
+        for place, item_ids in wanted.items():
+            items |= await _fetch(self._api, place, item_ids, from_end=from_end)
+        opened: list[Message | None] = []
+        for entry, reference in zip(entries, references, strict=True):
+            try:
+                if isinstance(reference, CorruptEntryError):
+                    raise reference
+                opened.append(entry if reference is None else restored(entry, reference, items))
+            except NewerVersionError:
+                raise
+            except CorruptEntryError as error:
+                await self._report(conversation_id, entry, error)
+                opened.append(None)
+        return opened
+
+    async def is_there(self, conversation_id: str, entry: Message) -> bool:
+        """Whether an entry was not removed since it was read."""
+        return await self._index.has_message(conversation_id, entry.cursor or "")
+
+    async def _report(self, conversation_id: str, entry: Message, error: CorruptEntryError) -> None:
+        if await self.is_there(conversation_id, entry):
+            log.error(
+                "entry.unreadable",
+                conversation_id=conversation_id,
+                cursor=entry.cursor,
+                error=type(error).__name__,
+            )
+
+
+async def _fetch(
     api: ConversationsApi, place: str, item_ids: Sequence[str], *, from_end: bool
 ) -> dict[str, Item]:
     """Those of `item_ids` (oldest first) that are in the conversation `place`.

@@ -11,10 +11,7 @@ from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, functio
 from openai import AsyncOpenAI
 
 from agent_client import AsyncAgentClient, Message
-from agent_client.interop.home import OwnHome
 from agent_client.interop.openai_agents import ConversationSession, SessionHome
-from shared.conversation.protocol import ConversationStore
-from shared.redis_backend import build_redis_backend
 from shared.settings import Settings
 from shared.testing.waiting import eventually
 from tests.model_server.chat import Answer
@@ -59,14 +56,9 @@ def settings(redis_url: str) -> Settings:
 
 
 @pytest.fixture
-def home(settings: Settings) -> Iterator[SessionHome]:
+def home(settings: Settings, redis_url: str) -> Iterator[SessionHome]:
     """Its own connection, in a thread of its own."""
-
-    def open_store() -> ConversationStore:
-        return build_redis_backend(settings).conversations
-
-    home = SessionHome("redis://unused")
-    home._home = OwnHome(open_store)
+    home = SessionHome(redis_url, settings=settings)
     yield home
     home.close()
 

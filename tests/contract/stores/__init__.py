@@ -13,7 +13,7 @@ import pytest
 from tests.contract.stores.backend import open_cluster, open_memory, open_redis
 from tests.contract.stores.harness import StoreHarness
 from tests.contract.stores.local import open_file, open_sqlite
-from tests.contract.stores.openai import open_openai
+from tests.contract.stores.openai import open_openai, open_openai_sqlite
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +32,6 @@ STORES: Final[Mapping[str, Kind]] = MappingProxyType(
         "redis": Kind(open_redis, is_service=True),
         "cluster": Kind(open_cluster, is_service=True),
         "openai": Kind(open_openai),
+        "openai+sqlite": Kind(open_openai_sqlite),
     }
 )

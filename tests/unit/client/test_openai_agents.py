@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -262,10 +263,23 @@ async def test_a_store_is_used_in_the_loop_that_it_lives_in(name: str) -> None:
 
 
 def own_home(open_store: Callable[[], ConversationStore]) -> SessionHome:
-    """What a URL leads to, without a server behind it."""
+    """What a URL leads to, with a store that can be looked into."""
     home = SessionHome("memory://")
     home._home = OwnHome(open_store)
     return home
+
+
+def test_a_url_names_the_conversations(name: str, tmp_path: Path) -> None:
+    """Two programs, one after the other, over a file; an unknown scheme says which there are."""
+    url = f"sqlite:///{tmp_path}/chat.db"
+    with ConversationSession(name, url) as session:
+        asyncio.run(session.add_items(items("a")))
+    with ConversationSession(name, url) as session:
+        assert asyncio.run(session.get_items()) == items("a")
+    lost = ConversationSession(name, "nowhere://")
+    with pytest.raises(ConfigurationError, match="sqlite"):
+        asyncio.run(lost.get_items())
+    lost.close()
 
 
 def test_a_session_of_a_url_outlives_loops(name: str) -> None:

@@ -1,7 +1,6 @@
 """Pydantic AI's conversation store over conversations: as its own store in memory, and shared."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -13,8 +12,10 @@ from pydantic_ai import Agent, BinaryContent, DeferredToolRequests
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import (
     ConversationConflict,
-    ConversationStore as NativeStore,
     InMemoryConversationStore,
+)
+from pydantic_ai.conversation_store import (
+    ConversationStore as NativeStore,
 )
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
@@ -136,9 +137,7 @@ class Player:
     async def _branch(self, name: str, number: int) -> object:
         record = await self._store.read_record(name)
         revision = record.revision if record else None
-        return len(
-            (await self._store.branch(name, at=number, expected_revision=revision)).messages
-        )
+        return len((await self._store.branch(name, at=number, expected_revision=revision)).messages)
 
     async def _back(self, name: str, number: int) -> object:
         record = await self._store.read_record(name)
@@ -201,9 +200,7 @@ async def test_it_does_what_pydantic_ais_own_store_does(
 ) -> None:
     """Any order of saves, rewrites, branches, forks, conflicts and deletions."""
     theirs = Player(InMemoryConversationStore())
-    ours = Player(
-        PydanticAIConversationStore(MemoryConversationStore(MemoryNotifications()))
-    )
+    ours = Player(PydanticAIConversationStore(MemoryConversationStore(MemoryNotifications())))
     for step in steps:
         assert await ours.play(*step) == await theirs.play(*step), step
         assert await ours.state() == await theirs.state(), step
@@ -359,7 +356,7 @@ async def test_a_save_that_dies_is_as_if_somebody_else_had_written(
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between the messages and the record: the messages are there, whole, and can be gone on with."""
+    """Between the messages and the record: the messages are there, whole; the next save goes on."""
     await store.save(Conversation(conversation_id=name, messages=turn("first")))
     conversation = await store.load(name)
     assert conversation is not None

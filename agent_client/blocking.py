@@ -71,6 +71,11 @@ def _giving_handle(
     return call
 
 
+def inside(client: "AgentClient") -> tuple[AsyncAgentClient, Portal]:
+    """What a blocking client is made of, for parts of this package that need both."""
+    return client._inner, client._portal  # noqa: SLF001 - of a class of this module
+
+
 class AgentRun(_Face[AsyncRun]):
     """A run by its id; see `AsyncRun`. Handles of one run are equal. Safe to use in any thread."""
 

@@ -17,6 +17,7 @@ from agent_client.snapshots import AsyncSnapshots
 from agent_client.watching import watch_changes, watch_conversation
 from shared.backend import Backend
 from shared.conversation.config import ConversationConfig
+from shared.conversation.protocol import ConversationStore
 from shared.dispatch.protocol import Dispatcher
 from shared.errors import BrokerUnavailableError
 from shared.event import RemovedEvent
@@ -113,6 +114,11 @@ class AsyncAgentClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    @property
+    def conversation_store(self) -> ConversationStore:
+        """Where this client's conversations are, for what it has no verb for; it stays open."""
+        return self._session.backend.conversations
 
     async def aclose(self) -> None:
         """Close what this client opened; repeating it is harmless. Runs go on, local ones apart."""

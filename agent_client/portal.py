@@ -57,6 +57,20 @@ class Portal:
             # Only does something when Ctrl-C got this thread out of its wait.
             future.cancel()
 
+    async def run(self, function: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """Await `function()` in the portal's loop, from a coroutine in any other.
+
+        Who is cancelled while waiting leaves when it has come to its end.
+
+        Raises:
+            RequestError: The portal is closed, or was closed meanwhile.
+        """
+        waiting = asyncio.wrap_future(self._loop.start_task(function))
+        outcome = await settled(waiting)
+        if outcome.cancelled():
+            raise RequestError(_CLOSED)
+        return outcome.result()
+
     def iterate(self, source: AsyncGenerator[Item, None]) -> Generator[Item, None, None]:
         """Iterate over `source` in the loop; however the iteration ends, `source` is closed."""
         steps = _Steps(source)
@@ -70,6 +84,21 @@ class Portal:
     def close(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `farewell()` in the loop, cancel what still goes on there, and end the thread."""
         self._loop.stop(farewell)
+
+
+async def settled(future: asyncio.Future[Value]) -> asyncio.Future[Value]:
+    """Wait until `future` is done, though the caller is cancelled meanwhile; then it is told so."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not future.cancelled():
+            future.exception()  # seen, since nobody else will look
+        raise cancelled
+    return future
 
 
 class _LoopThread:

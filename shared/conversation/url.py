@@ -50,22 +50,31 @@ _POSTGRES: Final = Scheme(
 )
 _REDIS: Final = Scheme("shared.redis_backend:open_redis_conversations", is_distributed=True)
 
-SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
-    {
-        "memory": Scheme("shared.memory_backend:open_memory_conversations", is_distributed=False),
-        "file": Scheme("shared.conversation.file:open_url", is_distributed=False),
-        "sqlite": Scheme("shared.conversation.sqlite:open_url", is_distributed=False),
-        "redis": _REDIS,
-        "rediss": _REDIS,
-        "redis+sentinel": _REDIS,
-        "rediss+sentinel": _REDIS,
-        "redis+cluster": _REDIS,
-        "rediss+cluster": _REDIS,
-        "unix": _REDIS,
-        "postgresql": _POSTGRES,
-        "postgres": _POSTGRES,
-    }
-)
+_DIRECT: Final = {
+    "memory": Scheme("shared.memory_backend:open_memory_conversations", is_distributed=False),
+    "file": Scheme("shared.conversation.file:open_url", is_distributed=False),
+    "sqlite": Scheme("shared.conversation.sqlite:open_url", is_distributed=False),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "redis+cluster": _REDIS,
+    "rediss+cluster": _REDIS,
+    "unix": _REDIS,
+    "postgresql": _POSTGRES,
+    "postgres": _POSTGRES,
+}
+_AT_OPENAI: Final = {
+    f"openai+{name}": Scheme(
+        "shared.conversation.openai_url:open_url",
+        is_distributed=index.is_distributed,
+        extra="openai",
+    )
+    for name, index in _DIRECT.items()
+}
+"""Contents at OpenAI; what follows the plus is the URL of the index."""
+
+SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(_DIRECT | _AT_OPENAI)
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,60}):")
 

@@ -78,6 +78,7 @@ def with_roles(run_id: str, count: int) -> list[Message]:
     ]
 
 
+@pytest.mark.asyncio
 class ConversationReadingContract:
     """`list_messages`, and how readers learn of changes."""
 

@@ -10,6 +10,7 @@ from shared.testing.conversation.value import conversation_name, imported, messa
 from shared.testing.waiting import eventually
 
 
+@pytest.mark.asyncio
 class ConversationRemovalContract:
     """Retract, clear, expire."""
 

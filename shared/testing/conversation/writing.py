@@ -31,6 +31,7 @@ from shared.testing.conversation.value import (
 from shared.testing.waiting import eventually
 
 
+@pytest.mark.asyncio
 class ConversationWritingContract:
     """Order, atomicity, idempotency, fencing, visibility."""
 

@@ -13,6 +13,7 @@ import pytest
 from tests.contract.stores.backend import open_cluster, open_memory, open_redis
 from tests.contract.stores.harness import StoreHarness
 from tests.contract.stores.local import open_file, open_sqlite
+from tests.contract.stores.openai import open_openai, open_openai_sqlite
 from tests.contract.stores.postgres import open_postgres_stores
 from tests.contract.stores.sealed import WRAPPED
 
@@ -34,5 +35,7 @@ STORES: Final[Mapping[str, Kind]] = MappingProxyType(
         "cluster": Kind(open_cluster, is_service=True),
         **{name: Kind(opener, is_service=service) for name, (opener, service) in WRAPPED.items()},
         "postgres": Kind(open_postgres_stores, is_service=True),
+        "openai": Kind(open_openai),
+        "openai+sqlite": Kind(open_openai_sqlite),
     }
 )

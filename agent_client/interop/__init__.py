@@ -1,0 +1,1 @@
+"""Conversations for programs that were written for other libraries; one module for each."""

@@ -1,0 +1,207 @@
+"""Conversations at OpenAI: errors, the number of calls, what is there and what is not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from openai import AsyncOpenAI
+
+from shared.conversation.memory import MemoryConversationStore
+from shared.conversation.openai import OpenAIConversationStore
+from shared.conversation.protocol import Writer
+from shared.errors import ConfigurationError, RequestError, StoreUnavailableError
+from shared.message import MediaPart, Message, MessageKind, Role
+from shared.notification.memory import MemoryNotifications
+from shared.testing.conversation.value import (
+    conversation_name,
+    imported,
+    messages,
+    run_name,
+    texts,
+)
+from tests.openai_server.fault import Fault
+from tests.openai_server.server import OpenAIServer
+
+READS = ("GET items", "GET item")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: OpenAIServer) -> AsyncIterator[AsyncOpenAI]:
+    server.faults.clear()
+    async with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: AsyncOpenAI) -> OpenAIConversationStore:
+    index = MemoryConversationStore(MemoryNotifications())
+    return OpenAIConversationStore(client, index, call_timeout_s=0.5)
+
+
+async def test_a_window_is_read_in_one_call(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """Of a conversation of 300 messages, whichever 20 of them; further up it takes two."""
+    name, run_id = conversation_name(), run_name()
+    await store.append(name, messages(run_id, range(300)), writer=Writer(run_id, 1))
+    stored = await store.list_messages(name)
+    for asked, calls in (
+        ({"limit": 20}, 1),
+        ({"limit": 20, "before": stored[150].cursor}, 2),
+        ({"limit": 20, "after": stored[150].cursor}, 3),
+        ({"limit": 1}, 1),
+    ):
+        server.faults.clear()
+        assert len(await store.list_messages(name, **asked)) == asked["limit"]
+        assert sum(map(server.faults.count, READS)) <= calls
+        assert len(server.faults.requests) <= calls
+    server.faults.clear()
+    claim = await store.claim(name, Writer(run_name(), 2), limit=20)
+    assert len(claim.earlier) == 20
+    assert server.faults.requests == ["GET items"]
+
+
+async def test_an_append_of_many_is_made_in_batches(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """The provider takes 20 items in a call; the batch becomes visible in one step."""
+    name, run_id = conversation_name(), run_name()
+    seen: set[int] = set()
+    index = store._index
+
+    async def look() -> None:
+        while len(seen) < 2:
+            seen.add(await index.count(name))
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    await store.append(name, messages(run_id, range(50)), writer=Writer(run_id, 1))
+    await looking
+    assert seen == {0, 50}
+    assert server.faults.count("POST items") == 3
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_a_provider_that_fails_is_an_error_in_time(
+    server: OpenAIServer, store: OpenAIConversationStore, fault: Fault
+) -> None:
+    """Whatever was asked of it: rate limits, faults, silence."""
+    name, run_id = conversation_name(), run_name()
+    cursors = await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
+    clock = asyncio.get_running_loop()
+    for request in ("GET items", "GET item", "DELETE item", "POST items", "DELETE conversation"):
+        server.faults.plan(request, fault, times=20)
+    started = clock.time()
+    with pytest.raises(StoreUnavailableError):
+        await store.list_messages(name)
+    with pytest.raises(StoreUnavailableError):
+        await store.append(name, messages(run_id, [2]), writer=Writer(run_id, 1))
+    with pytest.raises(StoreUnavailableError):
+        await store.remove(name, cursors[0])
+    with pytest.raises(StoreUnavailableError):
+        await store.delete(name)
+    assert clock.time() - started < 4 * 2
+    server.faults.clear()
+    assert await store.delete(name) == 0
+    assert server.keeping.items_of(name) == []
+
+
+async def test_a_wrong_key_is_an_error_of_the_set_up(server: OpenAIServer) -> None:
+    """It says which setting to change, and does not show the key."""
+    async with server.client(api_key="sk-wrong") as client:
+        store = OpenAIConversationStore(client, MemoryConversationStore(MemoryNotifications()))
+        with pytest.raises(ConfigurationError, match="OPENAI_API_KEY") as caught:
+            await store.append(conversation_name(), [imported("hi")])
+    assert "sk-wrong" not in str(caught.value)
+
+
+async def test_a_conversation_that_somebody_deleted_there_goes_on_in_another(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """What was in it is lost and said to be; what is written from then on is there."""
+    name = conversation_name()
+    await store.append(name, [imported("lost")])
+    place = await store.provider_conversation(name)
+    assert place is not None
+    server.keeping.delete(place)
+    assert await store.list_messages(name) == []
+    await store.append(name, [imported("new")])
+    assert await store.provider_conversation(name) not in {None, place}
+    assert texts(await store.list_messages(name)) == ["new"]
+    assert await store.delete(name) == 2
+    assert server.keeping.items_of(name) == []
+
+
+async def test_a_limit_counts_what_can_be_read(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """Where contents are lost at the provider, older messages fill the window."""
+    name = conversation_name()
+    stored = []
+    for number in range(6):
+        stored += await store.append(name, [imported(str(number))])
+    place = await store.provider_conversation(name)
+    assert place is not None
+    items = server.keeping.conversations[place].items
+    for item_id in list(items)[3:5]:
+        del items[item_id]
+    assert texts(await store.list_messages(name, limit=3)) == ["1", "2", "5"]
+    assert texts(await store.list_messages(name, limit=2, after=stored[1])) == ["2", "5"]
+    assert texts(await store.list_messages(name, limit=1, before=stored[5])) == ["2"]
+    claim = await store.claim(name, Writer(run_name(), 1), limit=10)
+    assert texts(claim.earlier) == ["0", "1", "2", "5"]
+
+
+async def test_own_messages_that_are_lost_are_counted(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """A run must not go on without them: what they say would be done once more."""
+    name, run_id = conversation_name(), run_name()
+    await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
+    items = server.keeping.items_of(name)
+    del server.keeping.conversations[(await store.provider_conversation(name)) or ""].items[
+        items[1]["id"]
+    ]
+    claim = await store.claim(name, Writer(run_id, 2), limit=5)
+    assert [each.position for each in claim.own] == [0, 2]
+    assert (claim.unreadable, claim.next_position) == (1, 3)
+
+
+async def test_a_message_that_the_provider_refuses_is_kept_here(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """An image that it does not take costs the others of its batch nothing."""
+    name = conversation_name()
+    odd = Message(id="odd", role=Role.USER, content=(MediaPart(media_type="image/x", url="ftp:x"),))
+    given = [imported("a"), odd, imported("b")]
+    await store.append(name, given)
+    stored = await store.list_messages(name)
+    assert [each.model_copy(update={"cursor": None}) for each in stored] == given
+    assert len(server.keeping.items_of(name)) == 2
+
+
+async def test_what_is_not_for_the_provider_never_gets_there(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """Notes about failed runs, and the histories of runs that are alone."""
+    name, run_id = conversation_name(), run_name()
+    note = imported("it failed").model_copy(update={"kind": MessageKind.ERROR})
+    await store.append(name, [note])
+    await store.append(f"~{run_id}", messages(run_id, [0]), writer=Writer(run_id, 1))
+    assert server.faults.requests == []
+    assert texts(await store.list_messages(name)) == ["it failed"]
+    assert len(await store.list_messages(f"~{run_id}")) == 1
+
+
+async def test_a_conversation_that_the_provider_would_keep_is_not_left_to_expire(
+    store: OpenAIConversationStore,
+) -> None:
+    """There is no time to live there; who asks for one is told to delete it."""
+    with pytest.raises(RequestError, match="Delete it"):
+        await store.expire(conversation_name(), 60)

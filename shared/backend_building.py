@@ -48,14 +48,18 @@ def build_local_backend(settings: Settings, conversation_url: str | None = None)
     return _with_conversations(backend, conversation_url, settings)
 
 
-def open_conversations(url: str, settings: Settings) -> ConversationStore:
+def open_conversations(url: str, settings: Settings | None = None) -> ConversationStore:
     """What a URL names, sealed as the settings say; see `conversation_from_url`.
+
+    The settings come from the environment (AGENTS_...) unless given. `aclose` gives back what it
+    opens.
 
     Raises:
         ConfigurationError: A URL or keys that cannot be used.
     """
     from shared.sealing.backend import seal_conversations
 
+    settings = settings if settings is not None else Settings()
     return seal_conversations(conversation_from_url(url, settings), settings)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 from agent_client.blocking import AgentClient, inside
 from agent_client.client import AsyncAgentClient
 from agent_client.portal import Portal, settled
+from shared.backend_building import open_conversations
 from shared.conversation.protocol import ConversationStore
-from shared.conversation.url import conversation_from_url
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
@@ -122,7 +122,7 @@ def find_home(
 ) -> Home:
     """The home of what a URL, a store or a client stands for."""
     if isinstance(place, str):
-        return OwnHome(partial(conversation_from_url, place, settings))
+        return OwnHome(partial(open_conversations, place, settings))
     if isinstance(place, AgentClient):
         client, portal = inside(place)
         return PortalHome(portal, client.conversation_store)

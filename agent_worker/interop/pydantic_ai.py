@@ -1,6 +1,6 @@
 """A conversation store of Pydantic AI, over any conversations of ours.
 
-    store = PydanticAIConversationStore(conversation_from_url("redis://localhost:6379/0"))
+    store = PydanticAIConversationStore(open_conversations("redis://localhost:6379/0"))
     result = await run(store, agent, "Hello", conversation_id="web:ada")
 
 The messages are in the conversation itself, where `client.history` and `client.watch_conversation`

@@ -28,7 +28,7 @@ def resolve(place: str) -> str:
 
 @asynccontextmanager
 async def opened(place: str, settings: "Settings") -> AsyncGenerator["ConversationStore", None]:
-    """The store at a place, closed at the end.
+    """The store at a place, sealed as the settings say, closed at the end.
 
     Raises:
         ConfigurationError: There is no such kind of store, or it cannot be opened.
@@ -40,3 +40,8 @@ async def opened(place: str, settings: "Settings") -> AsyncGenerator["Conversati
         yield store
     finally:
         await store.aclose()
+
+
+def unencrypted(settings: "Settings") -> "Settings":
+    """The same settings for a place where nothing is encrypted, neither read nor written."""
+    return settings.model_copy(update={"encryption_keys": None})

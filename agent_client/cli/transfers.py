@@ -14,7 +14,7 @@ import typer
 
 from agent_client.cli.connection import Connection
 from agent_client.cli.exit_code import ExitCode, of_error
-from agent_client.cli.place import HINT, opened
+from agent_client.cli.place import HINT, opened, unencrypted
 from shared.command_line import AsJson, Debug, RedisUrl
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ def migrate(  # noqa: PLR0913 - one parameter for each option
     ignore_runs: Annotated[
         bool, typer.Option("--ignore-runs", help="Do not ask Redis whether runs are writing.")
     ] = False,
+    plain_source: Annotated[
+        bool, typer.Option("--plain-source", help="With keys: the source is not encrypted.")
+    ] = False,
+    plain_target: Annotated[
+        bool, typer.Option("--plain-target", help="With keys: do not encrypt the target.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 4,
     as_json: AsJson = False,
     redis_url: RedisUrl = None,
@@ -63,6 +69,7 @@ def migrate(  # noqa: PLR0913 - one parameter for each option
     where it was. A conversation that a run has not finished with is left out, and
     named: whether there is one is asked at --redis-url, where the runs are.
 
+    Both sides are read and written with AGENTS_ENCRYPTION_KEYS, where they are set.
     Passwords in the arguments of a command can be seen by all who may list the
     machine's processes: name environment variables instead.
 
@@ -83,6 +90,7 @@ def migrate(  # noqa: PLR0913 - one parameter for each option
             "verify_only": verify_only,
             "concurrency": concurrency,
         },
+        is_plain=(plain_source, plain_target),
         ignore_runs=ignore_runs,
         as_json=as_json,
     )
@@ -172,6 +180,7 @@ async def _migrate(
     target: str,
     chosen: list[str] | None,
     options: dict[str, Any],
+    is_plain: tuple[bool, bool],
     ignore_runs: bool,
     as_json: bool,
 ) -> ExitCode:
@@ -179,7 +188,10 @@ async def _migrate(
     from shared.transfer.migration import migrate as transfer
     from shared.transfer.value import TransferOptions
 
-    async with opened(source, client.settings) as old, opened(target, client.settings) as new:
+    reading, writing = (
+        unencrypted(client.settings) if plain else client.settings for plain in is_plain
+    )
+    async with opened(source, reading) as old, opened(target, writing) as new:
         with told("Comparing" if options["verify_only"] else "Migrating") as tell:
             report = await transfer(
                 old,

@@ -27,6 +27,7 @@ class AgentCards(Protocol):
 
         Raises:
             CorruptEntryError: What is there is no card.
+            SealError: It cannot be opened.
             StoreUnavailableError: No answer.
         """
         ...

@@ -2,7 +2,7 @@
 
 from redis.asyncio import Redis
 
-from shared.byte_seal import Seal
+from shared.byte_seal import Seal, closed, opened
 from shared.card.protocol import KEPT_S
 from shared.card.value import AgentCard
 from shared.codec import decode, encode
@@ -21,9 +21,7 @@ class RedisAgentCards:
 
     async def put(self, card: AgentCard) -> None:
         """Keep a card; see `AgentCards.put`."""
-        stored = encode(card).encode()
-        if self._seal is not None:
-            stored = self._seal.seal(stored, context=_context(card.agent))
+        stored = closed(encode(card).encode(), self._seal, f"card:{card.agent}")
         with translated_errors():
             await self._client.set(self._keys.card(card.agent), stored, px=int(KEPT_S * 1000))
 
@@ -33,11 +31,8 @@ class RedisAgentCards:
             stored = await self._client.get(self._keys.card(check_id(agent, "agent name")))
         if stored is None:
             return None
+        where = f"The card of agent {agent}"
         body = str(stored).encode("utf-8", "surrogateescape")
-        if self._seal is not None:
-            body = self._seal.open(body, context=_context(agent))
-        return decode(AgentCard, body, where=f"The card of agent {agent}")
-
-
-def _context(agent: str) -> bytes:
-    return f"card:{agent}".encode()
+        return decode(
+            AgentCard, opened(body, self._seal, f"card:{agent}", where=where), where=where
+        )

@@ -48,7 +48,7 @@ def seal_of(settings: Settings) -> KeyRingSeal | None:
         ConfigurationError: As `seal_backend`.
     """
     key_ring = key_ring_of(settings)
-    return KeyRingSeal(key_ring) if key_ring is not None else None
+    return None if key_ring is None else KeyRingSeal(key_ring, plaintext=settings.plaintext)
 
 
 def key_ring_of(settings: Settings) -> KeyRing | None:

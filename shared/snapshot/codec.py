@@ -1,27 +1,22 @@
 """Between a snapshot and its stored form, which may be sealed.
 
 Two pieces, so that lists need not read histories. The *info* is JSON. The *body* is JSON lines: the
-agent's prompts and tools, then a line for each message. Each piece begins with a line that says
-whether it is ``plain`` or ``sealed``. What is sealed is bound to the snapshot's id and to which of
-the two pieces it is.
+agent's prompts and tools, then a line for each message. What is sealed (`shared.byte_seal`) is
+bound to the snapshot's id and to which of the two pieces it is.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.byte_seal import Seal
+from shared.byte_seal import Seal, closed, opened
 from shared.card.value import PromptCard, ToolCard
 from shared.codec import decode, decode_message, encode
-from shared.errors import ConfigurationError, CorruptEntryError, NewerVersionError
+from shared.errors import CorruptEntryError, NewerVersionError
 from shared.message import Message
 from shared.snapshot.value import Snapshot, SnapshotInfo
 from shared.transfer.digest import digest_of
 from shared.version import FORMAT_VERSION
-
-_PLAIN: Final = b"plain\n"
-_SEALED: Final = b"sealed\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class _Agent(BaseModel):
 
 
 class SnapshotCodec:
-    """Packs and unpacks snapshots. With a `seal` it writes, and reads, sealed ones only."""
+    """Packs and unpacks snapshots; sealed, if there is a `seal`."""
 
     def __init__(self, seal: Seal | None = None) -> None:
         self._seal = seal
@@ -62,8 +57,8 @@ class SnapshotCodec:
         lines = [encode(agent), *(encode(message) for message in snapshot.history)]
         name = snapshot.info.id
         return Packed(
-            info=self._closed(encode(snapshot.info).encode(), f"{name}:info"),
-            body=self._closed("\n".join(lines).encode(), f"{name}:body"),
+            info=closed(encode(snapshot.info).encode(), self._seal, f"snapshot:{name}:info"),
+            body=closed("\n".join(lines).encode(), self._seal, f"snapshot:{name}:body"),
         )
 
     def unpack_info(self, snapshot_id: str, stored: bytes) -> SnapshotInfo:
@@ -72,10 +67,11 @@ class SnapshotCodec:
         Raises:
             CorruptEntryError: It is not the info of this snapshot.
             NewerVersionError: It is for newer readers.
-            ConfigurationError: It is sealed and there is no key, or the other way round.
+            SealError: It cannot be opened, or is not sealed as it has to be.
         """
         where = f"The snapshot {snapshot_id}"
-        info = decode(SnapshotInfo, self._opened(stored, f"{snapshot_id}:info"), where=where)
+        body = opened(stored, self._seal, f"snapshot:{snapshot_id}:info", where=where)
+        info = decode(SnapshotInfo, body, where=where)
         if info.id != snapshot_id:
             raise CorruptEntryError(f"{where} says that it is another one.")
         if info.version > FORMAT_VERSION:
@@ -92,11 +88,12 @@ class SnapshotCodec:
         Raises:
             CorruptEntryError: It is damaged.
             NewerVersionError: It, or a message in it, is for newer readers.
-            ConfigurationError: It is sealed and there is no key, or the other way round.
+            SealError: It cannot be opened, or is not sealed as it has to be.
         """
         info = self.unpack_info(snapshot_id, packed.info)
         where = f"The snapshot {snapshot_id}"
-        first, *lines = self._opened(packed.body, f"{snapshot_id}:body").split(b"\n")
+        body = opened(packed.body, self._seal, f"snapshot:{snapshot_id}:body", where=where)
+        first, *lines = body.split(b"\n")
         agent = decode(_Agent, first, where=where)
         history = tuple(_message(where, number, line) for number, line in enumerate(lines))
         if len(history) != info.messages or digest_of(history) != info.digest:
@@ -104,28 +101,6 @@ class SnapshotCodec:
                 f"{where} does not hold the {info.messages} messages that it was saved with."
             )
         return Snapshot(info=info, history=history, **dict(agent))
-
-    def _closed(self, data: bytes, context: str) -> bytes:
-        if self._seal is None:
-            return _PLAIN + data
-        return _SEALED + self._seal.seal(data, context=f"snapshot:{context}".encode())
-
-    def _opened(self, stored: bytes, context: str) -> bytes:
-        name = context.partition(":")[0]
-        if stored.startswith(_PLAIN):
-            if self._seal is not None:
-                # Whoever may write to the store could put one there that nobody here has sealed.
-                raise ConfigurationError(
-                    f"The snapshot {name} is not encrypted, and there is a key. Read it without "
-                    "the key, and save it anew."
-                )
-            return stored.removeprefix(_PLAIN)
-        if not stored.startswith(_SEALED):
-            raise CorruptEntryError(f"The snapshot {name} does not begin like one.")
-        if self._seal is None:
-            raise ConfigurationError(f"The snapshot {name} is encrypted; set the key.")
-        sealed = stored.removeprefix(_SEALED)
-        return self._seal.open(sealed, context=f"snapshot:{context}".encode())
 
 
 def _message(where: str, number: int, line: bytes) -> Message:

@@ -14,7 +14,7 @@ def readable(codec: SnapshotCodec, snapshot_id: str, stored: bytes) -> SnapshotI
 
     Raises:
         NewerVersionError: It is whole, and for newer readers.
-        ConfigurationError: It is sealed and there is no key, or the other way round.
+        SealError: It cannot be opened, or is not sealed as it has to be.
     """
     try:
         return codec.unpack_info(snapshot_id, stored)

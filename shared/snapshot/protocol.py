@@ -62,6 +62,7 @@ class SnapshotStore(Protocol):
             UnknownSnapshotError: There is none with this id.
             CorruptEntryError: It is damaged.
             NewerVersionError: It is for newer readers.
+            SealError: It cannot be opened.
             StoreUnavailableError: No answer.
         """
         ...

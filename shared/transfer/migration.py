@@ -11,6 +11,7 @@ from shared.errors import (
     AgentsError,
     ConfigurationError,
     NewerVersionError,
+    SealError,
     UnavailableError,
     UnreadableEntriesError,
     UnverifiedTransferError,
@@ -30,7 +31,7 @@ from shared.transfer.value import (
     TransferReport,
 )
 
-_UNREADABLE: Final = (NewerVersionError, UnreadableEntriesError)
+_UNREADABLE: Final = (NewerVersionError, SealError, UnreadableEntriesError)
 
 
 async def migrate(
@@ -64,8 +65,8 @@ async def migrate(
     Raises:
         ConfigurationError: Both are one store.
         InvalidIdError: Something that is not a conversation's id.
-        UnreadableEntriesError, NewerVersionError: A message cannot be read, and `on_corrupt` is
-            ``stop``. That conversation was not touched.
+        UnreadableEntriesError, NewerVersionError, SealError: A message cannot be read, and
+            `on_corrupt` is ``stop``. That conversation was not touched.
         StoreUnavailableError: A store or the ledger was away for too long. Start it again.
     """
     given = options or TransferOptions()

@@ -14,8 +14,8 @@ class TransferOptions:
     Attributes:
         on_corrupt: What to do about a conversation with entries that cannot be read. ``stop``
             ends all of it before that conversation is touched. ``report`` goes without what is
-            damaged and says how much that was; a conversation with messages for newer readers is
-            left out and named.
+            damaged and says how much that was; a conversation with messages for newer readers, or
+            for other keys, is left out and named.
         replace: Delete what the target holds under an id if it is something else. Otherwise that is
             an error.
         verify_only: Compare, and write nothing.

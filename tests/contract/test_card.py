@@ -1,12 +1,15 @@
 """Agents' cards: what workers tell of their agents, wherever it is kept."""
 
+import base64
+
 import pytest
 
 from shared.backend import Backend
 from shared.card.value import AgentCard, PromptCard, ToolCard, provider_of
-from shared.errors import CorruptEntryError, InvalidIdError
+from shared.errors import CorruptEntryError, InvalidIdError, SealKeyError
 from shared.redis_keys import Keys
 from tests.contract.harness import Harness, RedisHarness
+from tests.contract.snapshot import snapshot
 
 CARD = AgentCard(
     agent="clerk",
@@ -64,3 +67,28 @@ async def test_a_damaged_card_is_named(backend: Backend, harness: Harness) -> No
 def test_a_provider_is_known_by_the_model(model: str | None, provider: str | None) -> None:
     """Its interfaces count as one: a history of one can go on with another."""
     assert provider_of(model) == provider
+
+
+async def test_with_keys_neither_cards_nor_snapshots_can_be_read_in_redis(
+    harness: Harness,
+) -> None:
+    """As the settings say; who has the keys reads them, who has none is told."""
+    if not isinstance(harness, RedisHarness):
+        return
+    key = base64.b64encode(bytes(range(32))).decode()
+    backend = harness.open(encryption_keys=f"test:{key}")
+    saved = snapshot("web:ada", "clerk", "a secret text")
+    await backend.cards.put(CARD)
+    await backend.snapshots.save(saved)
+    async with harness._connect() as client:
+        pattern = f"*{harness.key_prefix}*"
+        names = [name async for name in client.scan_iter(match=pattern, count=1000)]
+        stored = b"".join([await client.dump(name) for name in names])
+    for word in (b"secret", b"brief", b"look_up", b"gpt"):
+        assert word not in stored
+    assert await backend.cards.find("clerk") == CARD
+    assert await backend.snapshots.load(saved.info.id) == saved
+    blind = harness.open()
+    for call in (blind.cards.find("clerk"), blind.snapshots.load(saved.info.id)):
+        with pytest.raises(SealKeyError):
+            await call

@@ -3,13 +3,16 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from shared.backend import Backend
-from shared.errors import ConfigurationError, CorruptEntryError
+from shared.encryption_key import EncryptionKey, Plaintext
+from shared.errors import SealKeyError, TamperedError, UnsealedError
 from shared.redis_keys import Keys
+from shared.sealing.byte_seal import KeyRingSeal
+from shared.sealing.key_ring import KeyRing
 from shared.snapshot.codec import Packed
 from shared.snapshot.file import FileSnapshotStore
 from shared.snapshot.memory import MemorySnapshotStore
@@ -17,21 +20,7 @@ from shared.snapshot.protocol import SnapshotStore
 from tests.contract.harness import Harness, RedisHarness
 from tests.contract.snapshot import Damage, SnapshotContract, snapshot
 
-
-class TurnedAround:
-    """A stand-in for encryption: its context, and the bytes from the end to the beginning."""
-
-    def seal(self, data: bytes, *, context: bytes) -> bytes:
-        return context.hex().encode() + b"." + data.hex().encode()[::-1]
-
-    def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        bound, _, text = sealed.partition(b".")
-        try:
-            if bytes.fromhex(bound.decode()) == context:
-                return bytes.fromhex(text.decode()[::-1])
-        except ValueError:
-            pass
-        raise CorruptEntryError("It was not sealed here.")
+SEAL: Final = KeyRingSeal(KeyRing([EncryptionKey("test", bytes(range(32)))]))
 
 
 class TestMemory(SnapshotContract):
@@ -56,13 +45,12 @@ class TestSealed(TestMemory):
 
     @pytest.fixture
     def store(self) -> SnapshotStore:
-        return MemorySnapshotStore(seal=TurnedAround())
+        return MemorySnapshotStore(seal=SEAL)
 
     @pytest.fixture
     def damage(self, store: MemorySnapshotStore) -> Damage:
         async def harm(snapshot_id: str) -> None:
-            packed = store._packed[snapshot_id]
-            store._packed[snapshot_id] = Packed(packed.info[:-4], packed.body[:-4])
+            store._packed[snapshot_id] = Packed(b"sealed\n{", b"sealed\n{")
 
         return harm
 
@@ -74,22 +62,57 @@ class TestSealed(TestMemory):
         mine, other = store._packed[first.info.id], store._packed[second.info.id]
         for forged in (Packed(mine.info, other.body), Packed(mine.info, mine.info), other):
             store._packed[first.info.id] = forged
-            with pytest.raises(CorruptEntryError):
+            with pytest.raises(TamperedError):
                 await store.load(first.info.id)
+
+    async def test_nothing_of_it_can_be_read_without_the_key(
+        self, store: MemorySnapshotStore
+    ) -> None:
+        """Neither the history, nor prompts, nor whose it is."""
+        saved = snapshot("web:ada", "clerk", "secret text")
+        await store.save(saved)
+        packed = store._packed[saved.info.id]
+        for word in (b"secret", b"brief", b"clerk", b"web:ada", b"look_up"):
+            assert word not in packed.info + packed.body
 
 
 async def test_sealed_and_plain_ones_are_not_taken_for_each_other() -> None:
     """Neither is passed over: it is whole, and it takes another setting to read it."""
-    sealed, plain = MemorySnapshotStore(seal=TurnedAround()), MemorySnapshotStore()
+    sealed, plain = MemorySnapshotStore(seal=SEAL), MemorySnapshotStore()
     one, two = snapshot(), snapshot()
     await sealed.save(one)
     await plain.save(two)
     sealed._packed, plain._packed = plain._packed, sealed._packed
-    for store, name in ((sealed, two), (plain, one)):
-        with pytest.raises(ConfigurationError):
-            await store.load(name.info.id)
-        with pytest.raises(ConfigurationError):
+    cases: list[tuple[SnapshotStore, str, type[Exception]]] = [
+        (sealed, two.info.id, UnsealedError),
+        (plain, one.info.id, SealKeyError),
+    ]
+    for store, name, expected in cases:
+        with pytest.raises(expected):
+            await store.load(name)
+        with pytest.raises(expected):
             await store.list_snapshots()
+
+
+async def test_encryption_is_turned_on_step_by_step() -> None:
+    """With `write` keys only read; with `read` they write as well, and plain ones are read."""
+    ring = KeyRing([EncryptionKey("test", bytes(range(32)))])
+    kinds: tuple[Plaintext, ...] = ("write", "read", "refuse")
+    first, second, third = [
+        MemorySnapshotStore(seal=KeyRingSeal(ring, plaintext=kind)) for kind in kinds
+    ]
+    second._packed = third._packed = first._packed
+    plain, encrypted = snapshot(), snapshot()
+    await first.save(plain)
+    await second.save(encrypted)
+    assert first._packed[plain.info.id].body.startswith(b"plain")
+    assert first._packed[encrypted.info.id].body.startswith(b"sealed")
+    for store in (first, second):
+        for each in (plain, encrypted):
+            assert await store.load(each.info.id) == each
+    assert await third.load(encrypted.info.id) == encrypted
+    with pytest.raises(UnsealedError):
+        await third.load(plain.info.id)
 
 
 class TestFile(SnapshotContract):

@@ -1,6 +1,7 @@
 """`agent-client migrate` between stores on this machine."""
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -160,3 +161,24 @@ def test_without_a_terminal_progress_is_plain_lines(
     assert json.loads(result.stdout)["conversations"] == 3
     assert "Migrating: 3 of 3 conversations, 33 messages" in result.stderr
     assert "\x1b" not in result.stderr
+
+
+def test_with_keys_both_sides_are_encrypted_unless_said_otherwise(
+    stage: Stage, urls: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a plain store to an encrypted one and back; without the keys nothing can be read."""
+    key = base64.b64encode(bytes(range(32))).decode()
+    plain, sealed, back = *urls, f"sqlite:///{tmp_path / 'back.db'}"
+    monkeypatch.setenv("AGENTS_ENCRYPTION_KEYS", f"test:{key}")
+    assert stage.invoke("migrate", plain, sealed, "--all").exit_code == ExitCode.FAILED
+    on = stage.invoke("migrate", plain, sealed, "--all", "--plain-source")
+    assert on.exit_code == ExitCode.OK, on.output
+    stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"aes-256-gcm" in stored
+    off = stage.invoke("migrate", sealed, back, "--all", "--plain-target")
+    assert off.exit_code == ExitCode.OK, off.output
+    assert digests(back) == digests(plain)
+    monkeypatch.delenv("AGENTS_ENCRYPTION_KEYS")
+    blind = stage.invoke("migrate", sealed, f"file://{tmp_path / 'never'}", "--all")
+    assert blind.exit_code == ExitCode.FAILED
+    assert "AGENTS_ENCRYPTION_KEYS" in blind.stderr

@@ -11,6 +11,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from agent_client import AgentClient, AsyncAgentClient, Settings
 from shared.backend import Backend
 from shared.card.value import AgentCard, PromptCard, ToolCard
+from shared.conversation.memory import MemoryConversationStore
 from shared.errors import (
     ConversationBusyError,
     ConversationNotEmptyError,
@@ -20,6 +21,7 @@ from shared.errors import (
     UnreadableEntriesError,
 )
 from shared.message import Message, Role, ToolCall
+from shared.sealing.wrapper import innermost
 from shared.snapshot.value import SnapshotInfo
 from shared.testing.conversation.value import imported, texts
 from shared.testing.waiting import eventually
@@ -154,7 +156,9 @@ async def test_there_is_no_snapshot_of_nothing_or_of_half(
     with pytest.raises(UnknownConversationError):
         await client.snapshots.save("web:nobody")
     await backend.conversations.append("web:old", [imported("a"), imported("b")])
-    damage(backend.conversations, "web:old", 0)  # type: ignore[arg-type]
+    store = innermost(backend.conversations)
+    assert isinstance(store, MemoryConversationStore)
+    damage(store, "web:old", 0)
     with pytest.raises(UnreadableEntriesError):
         await client.snapshots.save("web:old")
     assert (await client.snapshots.save("web:old", skip_unreadable=True)).messages == 1

@@ -25,23 +25,23 @@ def key(name: str) -> EncryptionKey:
 def test_what_is_sealed_opens_with_any_key_of_the_ring() -> None:
     """After a rotation, too; nothing of it can be read."""
     old, new = key("old"), key("new")
-    sealed = KeyRingSeal(KeyRing([old])).seal(MARKER.encode(), context=b"a")
+    sealed = KeyRingSeal(KeyRing([old])).seal(MARKER.encode(), context="a")
     assert MARKER.encode() not in sealed
-    assert KeyRingSeal(KeyRing([new, old])).open(sealed, context=b"a") == MARKER.encode()
+    assert KeyRingSeal(KeyRing([new, old])).open(sealed, context="a", where="It") == MARKER.encode()
     with pytest.raises(SealKeyError):
-        KeyRingSeal(KeyRing([new])).open(sealed, context=b"a")
+        KeyRingSeal(KeyRing([new])).open(sealed, context="a", where="It")
 
 
 def test_what_was_moved_or_changed_is_refused() -> None:
     """In another context, with another key of the same name, or when it is none of ours."""
     ring = KeyRingSeal(KeyRing([key("k")]))
-    sealed = ring.seal(b"data", context=b"a")
+    sealed = ring.seal(b"data", context="a")
     with pytest.raises(TamperedError):
-        ring.open(sealed, context=b"b")
+        ring.open(sealed, context="b", where="It")
     with pytest.raises(TamperedError):
-        KeyRingSeal(KeyRing([key("k")])).open(sealed, context=b"a")
+        KeyRingSeal(KeyRing([key("k")])).open(sealed, context="a", where="It")
     with pytest.raises(CorruptEntryError):
-        ring.open(b"{}", context=b"a")
+        ring.open(b"{}", context="a", where="It")
 
 
 async def test_snapshots_are_encrypted_where_the_settings_name_keys(tmp_path: Path) -> None:

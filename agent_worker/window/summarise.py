@@ -35,6 +35,7 @@ from shared.message import (
     Draft,
     Message,
     MessageKind,
+    Price,
     Role,
     Usage,
     summary_draft,
@@ -148,6 +149,7 @@ class Summarise:
         fallen = [message for message in behind[:end] if not message.kind.is_note]
         if not fallen or not await _has_room(room, request):
             return None, behind
+        started = time.monotonic()
         made = await self._summarise(summary, safe[:start], request)
         if made is None:
             return None, behind
@@ -157,13 +159,20 @@ class Summarise:
             last=fallen[-1].id,
             count=len(fallen) + (before.count if before is not None else 0),
         )
-        draft = await _fitted(summary_draft(made.text, covers, usage=made.usage), room, request)
+        waited_ms = round((time.monotonic() - started) * 1000)
+        draft = await _fitted(
+            summary_draft(made.text, covers, usage=made.usage).model_copy(
+                update={"price": made.price, "waited_ms": waited_ms}
+            ),
+            room,
+            request,
+        )
         return (None, behind) if draft is None else (draft, behind[end:])
 
     async def _summarise(
         self, summary: Draft | None, messages: Sequence[Message], request: WindowRequest
     ) -> Summary | None:
-        started, usage = time.monotonic(), Usage()
+        started, usage, prices = time.monotonic(), Usage(), list[Price | None]()
         text = summary.text if summary is not None else None
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -171,6 +180,7 @@ class Summarise:
                     made = await self._summariser(text, batch, request)
                     text = _begun(storable(made.text.strip()), SUMMARY_BYTES)
                     usage += made.usage
+                    prices.append(made.price)
             if not text:
                 raise ValueError("the summary is empty")  # noqa: TRY301
         except (asyncio.CancelledError, GeneratorExit):
@@ -182,7 +192,17 @@ class Summarise:
             return None
         took_s = round(time.monotonic() - started, 3)
         log.info("summary.made", messages=len(messages), tokens=usage.total_tokens, took_s=took_s)
-        return Summary(text, usage)
+        return Summary(text, usage, _sum(prices))
+
+
+def _sum(prices: Sequence[Price | None]) -> Price | None:
+    """What the parts of a summary cost together; None where that is not said of each."""
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices) or not known:
+        return None
+    unpriced = next((price.unpriced for price in known if price.unpriced is not None), None)
+    cost = sum((price.known_cost for price in known[1:]), known[0].known_cost)
+    return known[-1].model_copy(update={"known_cost": cost, "unpriced": unpriced})
 
 
 async def _look_back(

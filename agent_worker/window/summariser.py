@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from agent_worker.window.protocol import WindowRequest
 from agent_worker.window.shortening import written_json
 from shared.errors import AgentDefinitionError
-from shared.message import Message, Role, TextPart, Usage
+from shared.message import Message, Price, Role, TextPart, Usage
 
 if TYPE_CHECKING:
     from pydantic_ai.agent import AbstractAgent
@@ -24,6 +24,8 @@ class Summary:
 
     text: str
     usage: Usage = field(default_factory=Usage)
+    price: Price | None = None
+    """None: nobody says, so that the cost of the run is not known."""
 
 
 SummaryFunction = Callable[[str | None, Sequence[Message]], Awaitable[str | Summary]]
@@ -72,10 +74,11 @@ def _lazily(by: Any) -> Summariser:
     ) -> Summary:
         from agent_worker.engine.pydantic_ai.summarising import summarise_with
 
-        text, usage = await summarise_with(
-            by, so_far, messages, limits=request.limits, confirm=request.confirm
+        return Summary(
+            *await summarise_with(
+                by, so_far, messages, limits=request.limits, confirm=request.confirm
+            )
         )
-        return Summary(text, usage)
 
     return summarise
 

@@ -5,11 +5,12 @@ It is stored with the message, so later prices, and workers that take the run ov
 it.
 """
 
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from typing import Final
 
 import structlog
-from pydantic_ai.messages import ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelResponse
 
 from shared.message import Price, Usage
 
@@ -38,6 +39,25 @@ def answer_price(response: ModelResponse, took: Usage, spent: Decimal | None) ->
         known_cost=known,
         unpriced=unpriced,
     )
+
+
+def price_of(messages: Iterable[ModelMessage], took: Usage) -> Price:
+    """What all answers among the messages cost, of whichever models. `took` is what they took."""
+    answers = [message for message in messages if isinstance(message, ModelResponse)]
+    prices = [answer_price(answer, Usage(), None) for answer in answers]
+    unpriced = next((price.unpriced for price in prices if price.unpriced is not None), None)
+    if unpriced is None and took.total_tokens > sum(each.usage.total_tokens for each in answers):
+        unpriced = NESTED
+    return Price(
+        provider=_only({price.provider for price in prices}),
+        model=_only({price.model for price in prices}),
+        known_cost=sum((price.known_cost for price in prices), _NOTHING),
+        unpriced=unpriced,
+    )
+
+
+def _only(names: Collection[str | None]) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None
 
 
 def nested_price(took: Usage, spent: Decimal | None) -> Price | None:

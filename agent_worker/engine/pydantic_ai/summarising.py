@@ -12,9 +12,10 @@ from agent_worker.cutting import NOT_SHOWN, cut
 from agent_worker.engine.protocol import EngineLimits
 from agent_worker.engine.pydantic_ai.content import text_of
 from agent_worker.engine.pydantic_ai.patience import PatientModel
+from agent_worker.engine.pydantic_ai.pricing import price_of
 from agent_worker.engine.pydantic_ai.recorder import usage_of
 from agent_worker.engine.pydantic_ai.threads import tool_threads
-from shared.message import Message, Role, Usage
+from shared.message import Message, Price, Role, Usage
 
 SAID_BYTES: Final = 4_000
 """What is shown of one message. What matters of a longer one is in what was said about it."""
@@ -38,8 +39,8 @@ async def summarise_with(
     *,
     limits: EngineLimits,
     confirm: Callable[[], Awaitable[None]],
-) -> tuple[str, Usage]:
-    """One summary of the summary so far and the messages, and what it took.
+) -> tuple[str, Usage, Price]:
+    """One summary of the summary so far and the messages, what it took, and what that cost.
 
     An agent goes by its own instructions, a model by `INSTRUCTIONS`. Calls of the model are limited
     and repeated as those of a run are.
@@ -59,7 +60,8 @@ async def summarise_with(
         )
     if not isinstance(result.output, str):
         raise TypeError(f"The summariser answered with a {type(result.output).__name__}, no text.")
-    return result.output, usage_of(result.usage)
+    took = usage_of(result.usage)
+    return result.output, took, price_of(result.new_messages(), took)
 
 
 def prompt_of(so_far: str | None, messages: Sequence[Message]) -> str:

@@ -21,9 +21,10 @@ from pydantic_ai.usage import RequestUsage
 from agent_worker.context import RunInfo
 from agent_worker.engine.protocol import EngineLimits
 from agent_worker.engine.pydantic_ai import patience
+from agent_worker.engine.pydantic_ai.pricing import price_of
 from agent_worker.engine.pydantic_ai.summarising import INSTRUCTIONS, prompt_of
 from agent_worker.window.protocol import WindowRequest
-from agent_worker.window.summariser import Summary, summariser_of
+from agent_worker.window.summariser import summariser_of
 from shared.message import (
     Draft,
     Message,
@@ -86,7 +87,10 @@ async def test_a_model_is_told_how_and_what() -> None:
     """The summary so far, and the messages as text, each within bounds."""
     writes, asked = model("Ada has room 7.")
     made = await summariser_of(writes)("Ada is a guest.", TALK, request())
-    assert made == Summary("Ada has room 7.", Usage(input_tokens=50, output_tokens=5, requests=1))
+    took = Usage(input_tokens=50, output_tokens=5, requests=1)
+    assert (made.text, made.usage) == ("Ada has room 7.", took)
+    assert made.price is not None
+    assert made.price.unpriced == "unknown_model"
     [(messages, instructions)] = asked
     assert instructions == INSTRUCTIONS
     text = prompt(messages)
@@ -146,6 +150,22 @@ async def test_the_lease_is_confirmed_before_a_summariser_is_asked() -> None:
     writes, _ = model("short")
     await summariser_of(writes)(None, TALK, on_behalf)
     assert order == ["confirmed", "asked", "confirmed"]
+
+
+async def test_what_a_summary_cost_is_said_where_it_is_known() -> None:
+    """As of any answer: by the model that gave it."""
+    answers = [
+        ModelResponse(
+            parts=[TextPart("short")],
+            usage=RequestUsage(input_tokens=1_000, output_tokens=100),
+            model_name="gpt-4o-mini",
+            provider_name="openai",
+        )
+    ] * 2
+    price = price_of([*answers], Usage(input_tokens=2_000, output_tokens=200))
+    assert (price.provider, price.model) == ("openai", "gpt-4o-mini")
+    assert price.cost == 2 * answers[0].cost().total_price > 0
+    assert price_of([*answers], Usage(input_tokens=9_000)).unpriced == "nested"
 
 
 def test_an_assistant_that_says_nothing_leaves_no_empty_line() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from agent_worker.window.protocol import Window, WindowRequest
 from agent_worker.window.summarise import Summarise
 from agent_worker.window.summariser import Summary
 from shared.errors import NewerVersionError, StoreUnavailableError
-from shared.message import Covered, Message, MessageKind, Role, Usage
+from shared.message import Covered, Message, MessageKind, Price, Role, Usage
 from shared.run import BusyPolicy, RunOptions, RunStatus
 from shared.testing.waiting import eventually
 from tests.unit.window.room import number, talk
@@ -25,6 +26,7 @@ from tests.unit.worker.stage import Pause, Stage, idle, told
 SCRIPT = (calls("search"), says("done"))
 """Stored: the input, a summary, a call and its result, the answer."""
 TOOK = Usage(input_tokens=100, output_tokens=7, requests=1)
+COST = Price(model="small", known_cost=Decimal("0.02"))
 
 
 class Writer:
@@ -44,7 +46,7 @@ class Writer:
             self._stops -= 1
             self.reached.set()
             await asyncio.Event().wait()
-        return Summary(f"{so_far or ''}<{messages[0].text}..{messages[-1].text}>", TOOK)
+        return Summary(f"{so_far or ''}<{messages[0].text}..{messages[-1].text}>", TOOK, COST)
 
 
 def window(writer: Writer, **options: Any) -> AgentOptions:
@@ -105,6 +107,10 @@ async def test_what_falls_out_is_summarised_and_stored_behind_the_input(stage: S
     [summary] = summaries(own)
     assert summary.covers == Covered(first="past.0", last="past.6", count=7)
     assert (summary.text, summary.usage) == ("<question 0..question 3>", TOOK)
+    assert summary.price == COST
+    assert summary.waited_ms is not None
+    [small] = [each for each in run.spending.models if each.model == "small"]
+    assert (small.usage, small.cost) == (TOOK, COST.known_cost)
     assert writer.asked == [(None, [message.text for message in talk(4, words=0)[:7]])]
 
     [request] = engine.requests

@@ -18,11 +18,11 @@ RUN pip wheel --no-deps --wheel-dir /wheels .
 # Each image gets an environment of its own: the app server's has no LLM library in it.
 FROM build AS build-worker
 RUN python -m venv /venv \
-    && /venv/bin/pip install --constraint constraints.txt "$(echo /wheels/*.whl)[worker,encryption,compression]"
+    && /venv/bin/pip install --constraint constraints.txt "$(echo /wheels/*.whl)[worker,encryption,compression,postgres]"
 
 FROM build AS build-app
 RUN python -m venv /venv \
-    && /venv/bin/pip install --constraint constraints.txt /wheels/*.whl fastapi uvicorn
+    && /venv/bin/pip install --constraint constraints.txt "$(echo /wheels/*.whl)[postgres]" fastapi uvicorn
 
 FROM python:3.12-slim AS runtime
 RUN groupadd --system --gid 10001 agents \

@@ -66,7 +66,6 @@ async def test_without_postgresql_runs_keep_their_leases_and_wait(
     watching = [asyncio.create_task(positions(run)) for run in runs]
     waiting = [asyncio.create_task(run.result(timeout_s=RESULT_S)) for run in runs]
     await wait_traced(traces, "start", "gate", times=len(runs))
-    logs = [worker.container.process for worker in celery_worker_cluster]
     for each in runs:
         await eventually(partial(has_messages, each, 2), timeout_s=RESULT_S)
 
@@ -93,7 +92,6 @@ async def test_without_postgresql_runs_keep_their_leases_and_wait(
     assert (await later.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     assert started(traces) == sorted(["after", "gate"] * len(runs) + ["later"])
     assert {(await run.get()).attempts for run in runs} == {1}
-    assert not any("heartbeat.failed" in one.log(since_start=True)[-20_000:] for one in logs)
 
 
 async def test_a_run_is_cancelled_once_postgresql_is_back(

@@ -35,7 +35,11 @@ class PostgresStage(RedisStage):
         messages: dict[str, list[Any]] = {}
         for history, number, data in rows:
             messages.setdefault(history, []).append(self.message(history, f"p{number}", data))
-        return replace(snapshot, messages=messages)
+        counts = dict(
+            self._execute("SELECT id, messages FROM machine.conversation WHERE messages > 0")
+        )
+        assert counts == {history: len(stored) for history, stored in messages.items()}
+        return replace(snapshot, messages=messages, listed=frozenset(counts))
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -62,10 +62,11 @@ class ChatConversation:
 def write_line(conversation_id: str | None, messages: Sequence[Message]) -> ChatLine:
     """A conversation as a line; None leaves its id out.
 
-    Errors, which no model is shown, are left out. Calls without a result get one that says so, and
-    results without their call are left out, as models are shown it.
+    Notes are left out: errors, and summaries, since what they stand for is there. Calls without a
+    result get one that says so, and results without their call are left out, as models are shown
+    it.
     """
-    shown = [message for message in messages if message.kind is not MessageKind.ERROR]
+    shown = [message for message in messages if not message.kind.is_note]
     safe = pair_safe(shown)
     body: dict[str, Any] = {} if conversation_id is None else {"conversation_id": conversation_id}
     body["messages"] = to_openai(safe)
@@ -84,7 +85,8 @@ def _lost(message: Message) -> Iterator[str]:
         return
     if message.kind is MessageKind.SUMMARY:
         yield "summaries"
-    elif message.kind is not _usual_kind(message):
+        return
+    if message.kind is not _usual_kind(message):
         yield "kinds"
     if message.engine is not None:
         yield "engine"

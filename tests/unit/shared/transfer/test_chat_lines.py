@@ -118,7 +118,7 @@ def test_what_the_form_has_no_place_for_is_counted() -> None:
         "outcomes": 1,
         "errors": 1,
     }
-    assert line.messages == 6
+    assert line.messages == 5
     body = json.loads(line.text)
     assert body["conversation_id"] == "web:ada"
     assert "conversation_id" not in json.loads(write_line(None, messages).text)

@@ -54,7 +54,13 @@ class Register:
 
     async def read(self) -> Held:
         """What it holds now."""
-        return self.held(await self._store.list_messages(self._history, run_id=self._run_id))
+        held = self.held(await self._store.list_messages(self._history, run_id=self._run_id))
+        if held.position >= 0:
+            return held
+        # Nothing was ever written, or somebody damaged it: then the next value goes behind that.
+        writer = Writer(self._run_id, _TOKEN)
+        claim = await self._store.claim(self._history, writer, limit=0)
+        return Held(position=claim.next_position - 1)
 
     def held(self, messages: Iterable[Message]) -> Held:
         """What it holds, going by all messages of its history."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from openai import AsyncOpenAI
 
+from shared.conversation import openai_upkeep
 from shared.conversation.memory import MemoryConversationStore
 from shared.conversation.openai import OpenAIConversationStore
 from shared.conversation.protocol import Writer
@@ -19,6 +20,7 @@ from shared.testing.conversation.value import (
     run_name,
     texts,
 )
+from shared.version import FORMAT_VERSION
 from tests.openai_server.fault import Fault
 from tests.openai_server.server import OpenAIServer
 
@@ -205,3 +207,44 @@ async def test_a_conversation_that_the_provider_would_keep_is_not_left_to_expire
     """There is no time to live there; who asks for one is told to delete it."""
     with pytest.raises(RequestError, match="Delete it"):
         await store.expire(conversation_name(), 60)
+
+
+async def test_a_repeated_append_asks_nothing_of_the_provider(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """What is stored is not sent once more, however much of a batch that is."""
+    name, run_id = conversation_name(), run_name()
+    await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
+    server.faults.clear()
+    await store.append(name, messages(run_id, range(3)), writer=Writer(run_id, 1))
+    assert server.faults.requests == []
+    await store.append(name, messages(run_id, range(4)), writer=Writer(run_id, 1))
+    assert server.faults.requests == ["POST items"]
+    assert len(server.keeping.items_of(name)) == 4
+
+
+async def test_repetitions_that_race_each_other_leave_nothing(
+    server: OpenAIServer, store: OpenAIConversationStore
+) -> None:
+    """Each made items of its own; those that no entry names are removed by who made them."""
+    name, run_id = conversation_name(), run_name()
+    batch = messages(run_id, range(3))
+    await asyncio.gather(*(store.append(name, batch, writer=Writer(run_id, 1)) for _ in range(10)))
+    assert server.faults.count("POST items") > 1, "there was no race"
+    assert len(server.keeping.items_of(name)) == 3
+    made_for_it = [
+        kept for kept in server.keeping.conversations.values() if name in kept.metadata.values()
+    ]
+    assert len(made_for_it) == 1
+
+
+async def test_nothing_is_removed_while_an_entry_cannot_be_read(
+    server: OpenAIServer, store: OpenAIConversationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may name what looks as if nobody named it; a newer process will know."""
+    name, newer = conversation_name(), FORMAT_VERSION + 1
+    await store.append(name, [imported("for newer").model_copy(update={"version": newer})])
+    await store._upkeep.note(name, removes=True)
+    monkeypatch.setattr(openai_upkeep, "ABANDONED_S", 0.0)
+    await store.claim(name, Writer(run_name(), 1), limit=0)
+    assert len(server.keeping.items_of(name)) == 1

@@ -17,7 +17,7 @@ from shared.conversation.openai import OpenAIConversationStore
 from shared.conversation.openai_items import reference_of
 from shared.conversation.protocol import ConversationStore, Writer
 from shared.conversation.register import hidden_history
-from shared.errors import FencedError, StoreUnavailableError
+from shared.errors import FencedError, PositionGapError, StoreUnavailableError
 from shared.message import Message, Role, ToolCall
 from shared.notification.memory import MemoryNotifications
 from shared.testing.conversation.value import conversation_name, imported, message, run_name, texts
@@ -291,6 +291,28 @@ async def test_a_zombies_items_do_not_stay(stage: Stage) -> None:
         await writing
     assert texts(await later.list_messages(stage.name)) == [*BEFORE, "text 2"]
     await stage.check_nothing_is_left()
+
+
+async def test_an_append_that_is_refused_takes_its_items_back(stage: Stage) -> None:
+    """By the index: another one has the conversation, or a message of the run is missing."""
+    await prepare(stage)
+    store = stage.open()
+    await store.claim(stage.name, NEW, limit=1)
+    with pytest.raises(FencedError):
+        await append(store, stage.name)
+    with pytest.raises(PositionGapError):
+        await store.append(stage.name, exchange([7]), writer=NEW)
+    await stage.check_nothing_is_left()
+
+
+async def test_the_providers_library_repeats_nothing_by_itself(stage: Stage) -> None:
+    """It cannot know that the first call was carried out, and would make the items once more."""
+    await prepare(stage)
+    stage.server.faults.clear()
+    stage.server.faults.plan("POST items", Fault.OVERLOADED)
+    with pytest.raises(StoreUnavailableError):
+        await append(stage.open(timeout_s=5), stage.name)
+    assert stage.server.faults.count("POST items") == 1
 
 
 @pytest.mark.parametrize("patience_s", [0.0, 5.0])

@@ -28,7 +28,7 @@ def test_a_hidden_history_is_nobodys_conversation() -> None:
     """It looks like the history of a run that is alone; purposes and names are apart."""
     assert is_alone(HISTORY)
     assert is_run_id(HISTORY[1:])
-    assert HISTORY == hidden_history("test", "web:ada")
+    assert hidden_history("test", "web:ada") == HISTORY
     assert len({HISTORY, hidden_history("test", "b"), hidden_history("other", "web:ada")}) == 3
 
 

@@ -175,9 +175,10 @@ class Upkeep:
     async def _take_dead(
         self, conversation_id: str, *, fenced_below: int | None, is_deletion: bool
     ) -> list[Note] | None:
-        """Notes of removals that were cut short; those of appends are taken away.
+        """Notes to settle when all is tidy: of removals that were cut short, and one of its own.
 
-        None while others append.
+        Notes of appends are taken away, and the own note stands for them: this may be cut short,
+        too. None while others append.
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -189,10 +190,13 @@ class Upkeep:
             if not is_deletion:
                 return None
             await asyncio.sleep(_POLL_S)
-        for note in [*dead, *alive]:
-            if not note.removes:
-                await self.settle(conversation_id, note)
-        return [note for note in dead if note.removes]
+        left = [note for note in dead if note.removes]
+        appends = [note for note in [*dead, *alive] if not note.removes]
+        if appends:
+            left.append(await self.note(conversation_id, token=fenced_below, removes=True))
+        for note in appends:
+            await self.settle(conversation_id, note)
+        return left
 
     async def _look(self, conversation_id: str) -> tuple[Places, Sequence[Note]]:
         messages = await self._index.list_messages(_history(conversation_id))

@@ -43,7 +43,7 @@ async def client(server: OpenAIServer) -> AsyncIterator[AsyncOpenAI]:
 @pytest.fixture
 def store(client: AsyncOpenAI) -> OpenAIConversationStore:
     index = MemoryConversationStore(MemoryNotifications())
-    return OpenAIConversationStore(client, index, call_timeout_s=0.5)
+    return OpenAIConversationStore(client, index, call_timeout_s=5)
 
 
 async def test_a_window_is_read_in_one_call(
@@ -91,23 +91,29 @@ async def test_an_append_of_many_is_made_in_batches(
 
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_a_provider_that_fails_is_an_error_in_time(
-    server: OpenAIServer, store: OpenAIConversationStore, fault: Fault
+    server: OpenAIServer,
+    client: AsyncOpenAI,
+    store: OpenAIConversationStore,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
 ) -> None:
-    """Whatever was asked of it: rate limits, faults, silence."""
+    """Whatever was asked of it: rate limits, faults, silence, an answer without an end."""
+    monkeypatch.setattr(openai_upkeep, "PATIENCE_S", 0.2)
     name, run_id = conversation_name(), run_name()
     cursors = await store.append(name, messages(run_id, [0, 1]), writer=Writer(run_id, 1))
     clock = asyncio.get_running_loop()
     for request in ("GET items", "GET item", "DELETE item", "POST items", "DELETE conversation"):
         server.faults.plan(request, fault, times=20)
+    hasty = OpenAIConversationStore(client, store._index, call_timeout_s=0.5)
     started = clock.time()
     with pytest.raises(StoreUnavailableError):
-        await store.list_messages(name)
+        await hasty.list_messages(name)
     with pytest.raises(StoreUnavailableError):
-        await store.append(name, messages(run_id, [2]), writer=Writer(run_id, 1))
+        await hasty.append(name, messages(run_id, [2]), writer=Writer(run_id, 1))
     with pytest.raises(StoreUnavailableError):
-        await store.remove(name, cursors[0])
+        await hasty.remove(name, cursors[0])
     with pytest.raises(StoreUnavailableError):
-        await store.delete(name)
+        await hasty.delete(name)
     assert clock.time() - started < 4 * 2
     server.faults.clear()
     assert await store.delete(name) == 0

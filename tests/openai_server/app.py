@@ -1,12 +1,13 @@
 """The stand-in as an ASGI app, as the API's reference describes conversations and their items."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -114,7 +115,9 @@ class _Endpoint:
         if fault in _LOST:
             await receive()  # returns when the client has left
             return
-        if fault is not None or response is None:
+        if fault is Fault.ENDLESS:
+            response = StreamingResponse(_drip(), media_type="application/json")
+        elif fault is not None or response is None:
             response = _error(_STATUS.get(fault or Fault.BROKEN, 500), "planned", "planned")
         await response(scope, receive, send)
 
@@ -127,6 +130,12 @@ class _Endpoint:
             return _error(400, str(error), error.code, error.param)
         except MissingError as error:
             return _error(404, str(error), "not_found")
+
+
+async def _drip() -> AsyncIterator[bytes]:
+    while True:
+        yield b" "
+        await asyncio.sleep(0.05)
 
 
 async def _json(request: Request) -> Any:

@@ -19,6 +19,8 @@ class Fault(StrEnum):
     """No answer; nothing is done."""
     LOST_ANSWER = "lost_answer"
     """No answer, though it is done."""
+    ENDLESS = "endless"
+    """An answer of which there is always a little more, though it is done."""
 
 
 @dataclass(slots=True)

@@ -247,10 +247,19 @@ async def test_a_paused_conversation_keeps_what_it_waits_for(
     assert await store.list_conversations(scope="bob") == []
 
 
-async def test_of_two_who_save_at_once_one_does(
-    conversations: MemoryConversationStore, name: str
-) -> None:
-    """The other hears of the conflict, and nothing of its messages stays."""
+class Slow(MemoryConversationStore):
+    """Lets others in at each write, as a server does."""
+
+    async def append(self, *args: Any, **kwargs: Any) -> list[str]:
+        await asyncio.sleep(0)
+        cursors = await super().append(*args, **kwargs)
+        await asyncio.sleep(0)
+        return cursors
+
+
+async def test_of_several_who_save_at_once_one_does(name: str) -> None:
+    """The others hear of the conflict, and nothing of their messages stays."""
+    conversations = Slow(MemoryNotifications())
     stores = [PydanticAIConversationStore(conversations) for _ in range(8)]
     await stores[0].save(Conversation(conversation_id=name, messages=turn("first")))
     loaded = [await each.load(name) for each in stores]

@@ -7,7 +7,16 @@ import pytest
 
 pytestmark = pytest.mark.acceptance
 
-HEAVY = ("agent_worker", "pydantic_ai", "openai", "anthropic", "celery", "redis", "fastapi")
+HEAVY = (
+    "agent_worker",
+    "agents",
+    "pydantic_ai",
+    "openai",
+    "anthropic",
+    "celery",
+    "redis",
+    "fastapi",
+)
 
 PROGRAM = f"""
 import sys

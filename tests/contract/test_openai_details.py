@@ -1,6 +1,7 @@
 """Conversations at OpenAI: errors, the number of calls, what is there and what is not."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -9,10 +10,13 @@ from openai import AsyncOpenAI
 from shared.conversation import openai_upkeep
 from shared.conversation.memory import MemoryConversationStore
 from shared.conversation.openai import OpenAIConversationStore
+from shared.conversation.openai_items import LAYER
 from shared.conversation.protocol import Writer
 from shared.errors import ConfigurationError, RequestError, StoreUnavailableError
 from shared.message import MediaPart, Message, MessageKind, Role
 from shared.notification.memory import MemoryNotifications
+from shared.sealing.encrypted import EncryptedConversations
+from shared.sealing.key_ring import KeyRing
 from shared.testing.conversation.value import (
     conversation_name,
     imported,
@@ -254,3 +258,20 @@ async def test_nothing_is_removed_while_an_entry_cannot_be_read(
     monkeypatch.setattr(openai_upkeep, "ABANDONED_S", 0.0)
     await store.claim(name, Writer(run_name(), 1), limit=0)
     assert len(server.keeping.items_of(name)) == 1
+
+
+async def test_the_index_may_be_encrypted(server: OpenAIServer, client: AsyncOpenAI) -> None:
+    """What is at the provider is readable there; what is here is not without the key."""
+    below = MemoryConversationStore(MemoryNotifications())
+    keys = KeyRing.parse(f"a:{os.urandom(32).hex()}")
+    store = OpenAIConversationStore(client, EncryptedConversations(below, keys))
+    name, run_id = conversation_name(), run_name()
+    given = [each.model_copy(update={"metadata": {"k": "v"}}) for each in messages(run_id, [0, 1])]
+    await store.append(name, given, writer=Writer(run_id, 1))
+    await store.append(name, given, writer=Writer(run_id, 1))
+    assert [each.metadata for each in await store.list_messages(name)] == [{"k": "v"}] * 2
+    assert len(server.keeping.items_of(name)) == 2
+    stored = await below.list_messages(name)
+    assert all(each.sealed and each.sealed.layers[0] == LAYER for each in stored)
+    assert await store.delete(name) == 2
+    assert server.keeping.items_of(name) == []

@@ -1,5 +1,6 @@
 """Conversations at OpenAI by URL: the key and the address of the environment, any index."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def test_an_index_may_not_forget_what_the_provider_keeps(
     """A time to live or a maximum would leave contents there that nobody knows of."""
     with pytest.raises(ConfigurationError, match="delete"):
         conversation_from_url("openai+memory://", Settings.model_validate({setting: 86_400}))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"compression": "zstd"}, {"encryption_keys": f"a:{os.urandom(32).hex()}"}],
+    ids=["compression", "encryption"],
+)
+def test_what_nobody_could_read_there_is_not_kept_there(
+    server: OpenAIServer, asked: dict[str, str]
+) -> None:
+    """It would all be in the index, and the provider's models would see an empty conversation."""
+    with pytest.raises(ConfigurationError, match="AGENTS_ENCRYPTION_KEYS"):
+        conversation_from_url("openai+memory://", Settings.model_validate(asked))
 
 
 def test_workers_elsewhere_need_an_index_that_they_can_reach() -> None:

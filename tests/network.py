@@ -104,7 +104,8 @@ class Proxy:
         self._reset_all()
         while left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left)
-        await asyncio.sleep(0)  # sockets are closed in the next round
+        for _ in range(5):
+            await asyncio.sleep(0)  # sockets are closed in the next rounds
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(self._accept, HOST, 0)

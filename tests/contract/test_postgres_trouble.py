@@ -228,7 +228,7 @@ async def test_no_connection_is_left(stores: PostgresStores) -> None:
 
 async def test_all_connections_of_a_process_are_in_use(stores: PostgresStores) -> None:
     """The error names the setting; those that wait within the time limit get one."""
-    store = stores.build(conversation_connections=2, conversation_timeout_s=SHORT_S)
+    store = stores.build(conversation_connections=2, conversation_timeout_s=3)
     await asyncio.gather(*(store.append("room", [imported("x")]) for _ in range(50)))
     free = store._client._free
     async with free, free:

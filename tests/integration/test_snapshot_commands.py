@@ -50,7 +50,7 @@ async def test_a_snapshot_needs_no_code_of_the_agent(
         name = f"web:{tmp_path.name}"
         run = await client.submit("script", play([("wait", "one")]), conversation_id=name)
         await run.result(timeout_s=60)
-        await eventually(lambda: client.backend.cards.find("script"))
+        await eventually(lambda: client.backend.cards.find("script"), timeout_s=60)
         snapshot_id = command(agents_settings, folder, "save", name)
         shown: dict[str, Any] = json.loads(
             command(agents_settings, folder, "show", snapshot_id, "--json")

@@ -8,7 +8,7 @@
 .PHONY: help setup run up down test model-check chaos check lint fmt docs-check clean
 
 VENV ?= .venv
-JOBS ?= 3
+JOBS ?= 4
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \

@@ -150,7 +150,7 @@ def test_killed_again_and_again_a_migration_ends_complete(
     prefix = f"test-{uuid4().hex}"
     before = asyncio.run(_fill(urls[0], prefix))
     kills = 0
-    for round_number in range(6):
+    for round_number in range(4):
         process = _start(urls, prefix)
         goal = asyncio.run(_count(urls[1], prefix)) + random.randint(1, 250)
         while process.poll() is None and asyncio.run(_count(urls[1], prefix)) < goal:
@@ -158,8 +158,8 @@ def test_killed_again_and_again_a_migration_ends_complete(
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert round_number < 3 or kills, "it was through before it could be killed"
-    assert kills >= 3
+        assert round_number < 2 or kills, "it was through before it could be killed"
+    assert kills >= 2
     finished = _start(urls, prefix)
     output, errors = finished.communicate(timeout=100)
     assert finished.returncode == 0, errors

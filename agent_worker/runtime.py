@@ -14,7 +14,7 @@ import structlog
 from agent_worker.announcement import announce, new_worker_id
 from agent_worker.background import Background, repeat
 from agent_worker.capacity import Capacity
-from agent_worker.cards import CARDS_S, Cards
+from agent_worker.cards import LOOK_S, Cards
 from agent_worker.definition import AgentDefinition
 from agent_worker.execution.executor import Executor
 from agent_worker.newer import NEWER_S, NewerRuns
@@ -123,7 +123,7 @@ class Runtime:
             start("tidy", repeat(self._tidy, settings.tidy_s, event="tidy.failed"))
         cards = Cards(self._backend.cards, self._agents.values())
         if settings.announce_prompts:
-            start("cards", repeat(cards.put, CARDS_S, event="cards.failed"))
+            start("cards", repeat(cards.keep, LOOK_S, event="cards.failed"))
         start("control", repeat(self._listen, settings.heartbeat_s, event="control.failed"))
         log.info("worker.started", worker_id=self.worker_id, agents=sorted(self._agents))
 

@@ -8,7 +8,7 @@ continued; one that is cancelled; one that fails. All of it watched live.
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +118,9 @@ class System:
 
 
 def _content(client: Any, key: bytes) -> bytes:
-    """All that lies under a key, of whatever type."""
-    read = {
+    """All that lies under a key, of whatever type; nothing if it has gone since it was listed."""
+    read: dict[bytes, Callable[[], Any]] = {
+        b"none": bytes,
         b"string": lambda: client.get(key),
         b"hash": lambda: client.hgetall(key),
         b"list": lambda: client.lrange(key, 0, -1),

@@ -153,8 +153,8 @@ async def test_an_agent_that_cannot_be_described_is_served_all_the_same() -> Non
     kept = MemoryAgentCards()
     cards = Cards(kept, [AgentDefinition("broken", broken), serve(clerk())])
     with structlog.testing.capture_logs() as said:
-        await cards.put()
-        await cards.put()
+        await cards.keep()
+        await cards.keep()
     assert await kept.find("broken") is None
     found = await kept.find("clerk")
     assert found is not None

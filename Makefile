@@ -36,9 +36,10 @@ down: ## Stop what `make up` started
 	@test ! -x $(PY) || $(PY) -m examples.quickstart down
 
 # Most of the time tests wait, for a lease to end or a process to start: more of them at once than
-# there are processors. All tests of a file run in one process, which keeps what they share.
+# there are processors. All tests of a file run in one process, which keeps what they share; files
+# are begun in the order of tests/conftest.py.
 test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them, JOBS=0 one by one)
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(STAMP) ## Harm a whole system for a minute and verify what is left (ARGS="--seed 2 --broker rabbitmq")
 	@$(PY) -m benchmarks.chaos --runs 100 --workers 3 --minutes 0.8 $(ARGS)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _TRIES: Final = 3
+_READS: Final = 10
+"""How often a read begins anew because messages were removed meanwhile."""
 _MARGIN: Final = 20
 """Entries of the run that are looked at beyond those of an append: of appends that raced it."""
 
@@ -161,7 +163,7 @@ class OpenAIConversationStore:
         That takes a process that stood still for minutes in the middle of an append, or a delete at
         the same time. What it has stored is stored once more, at the end, and the first removed.
         """
-        for _ in range(_TRIES):
+        for _ in range(_READS):
             present = {
                 cursor: part(parting.message)
                 for parting, cursor in zip(partings, cursors, strict=True)
@@ -223,6 +225,32 @@ class OpenAIConversationStore:
         run_id: str | None = None,
     ) -> list[Message]:
         """Read a part of a conversation; see `ConversationStore.list_messages`."""
+        for _ in range(_TRIES):
+            found = await self._read(
+                conversation_id, limit=limit, before=before, after=after, roles=roles, run_id=run_id
+            )
+            if found is not None:
+                return found
+        raise StoreUnavailableError(
+            f"Messages of conversation {conversation_id} were removed again and again while they "
+            "were read; try again."
+        )
+
+    async def _read(
+        self,
+        conversation_id: str,
+        *,
+        limit: int | None,
+        before: str | None,
+        after: str | None,
+        roles: Collection[Role] | None,
+        run_id: str | None,
+    ) -> list[Message] | None:
+        """The messages; None where some of them were removed between the index and their content.
+
+        A removal is one step in the index and many at the provider: who sees a part of it has
+        read the index before.
+        """
         found: list[Message] = []
         from_end = before is None
         while True:
@@ -236,6 +264,9 @@ class OpenAIConversationStore:
                 run_id=run_id,
             )
             opened = await self._content.opened(conversation_id, entries, from_end=from_end)
+            for entry, message in zip(entries, opened, strict=True):
+                if message is None and not await self._content.is_there(conversation_id, entry):
+                    return None
             readable = [message for message in opened if message is not None]
             found = found + readable if after is not None else readable + found
             # What could not be read does not count, so there may be more to read.

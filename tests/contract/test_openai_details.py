@@ -10,6 +10,7 @@ from openai import AsyncOpenAI
 from shared.conversation import openai_upkeep
 from shared.conversation.memory import MemoryConversationStore
 from shared.conversation.openai import OpenAIConversationStore
+from shared.conversation.openai_api import ItemPage
 from shared.conversation.openai_items import LAYER
 from shared.conversation.protocol import Writer
 from shared.errors import ConfigurationError, RequestError, StoreUnavailableError
@@ -183,6 +184,28 @@ async def test_own_messages_that_are_lost_are_counted(
     claim = await store.claim(name, Writer(run_id, 2), limit=5)
     assert [each.position for each in claim.own] == [0, 2]
     assert (claim.unreadable, claim.next_position) == (1, 3)
+
+
+async def test_who_reads_while_messages_are_removed_sees_all_or_none(
+    store: OpenAIConversationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index forgets them in one step, the provider one by one: here, between two reads."""
+    name, run_id = conversation_name(), run_name()
+    writer = Writer(run_id, 1)
+    await store.append(name, messages(run_id, range(5)), writer=writer)
+    items = await store._api.list_all(place := await store.provider_conversation(name) or "")
+    assert items is not None
+    list_items = store._api.list_items
+
+    async def remove_meanwhile(place: str, *, after: str | None = None) -> ItemPage | None:
+        monkeypatch.setattr(store._api, "list_items", list_items)
+        await store._index.retract(name, writer)
+        await store._api.delete_items(place, [items[2]["id"]])
+        return await list_items(place, after=after)
+
+    monkeypatch.setattr(store._api, "list_items", remove_meanwhile)
+    assert await store.list_messages(name) == []
+    assert len(await store._api.list_all(place) or ()) == 4, "the removal was under way"
 
 
 async def test_a_message_that_the_provider_refuses_is_kept_here(

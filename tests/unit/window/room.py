@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import cache
 from itertools import count
 from typing import Any, TypeVar
 
@@ -71,9 +72,7 @@ class Room:
         claim = await self.store.claim(NAME, writer, limit=policy.first_read(asked or size))
         own = list(claim.own) or number([user_draft(said)], run)
         options = AgentOptions(window=policy, shorten_results_bytes=shorten)
-        bounds = resolve_bounds(
-            RunOptions(history_size=asked), options, Settings(history_size=size)
-        )
+        bounds = resolve_bounds(RunOptions(history_size=asked), options, _settings(size))
         view = View(claim, self.store, NAME, bounds, RunInfo(run, "agent"), model)
         window = await view.open(own, _confirm)
         if window.summary is not None:
@@ -107,6 +106,12 @@ def talk(runs: int, *, words: int = 3) -> list[Draft]:
 def finish(work: Coroutine[Any, Any, Value]) -> Value:
     """Run to the end: what hypothesis calls is no coroutine."""
     return asyncio.run(work)
+
+
+@cache
+def _settings(history_size: int) -> Settings:
+    """Made once: to read the environment takes longer than to look back."""
+    return Settings(history_size=history_size)
 
 
 async def _confirm() -> None:

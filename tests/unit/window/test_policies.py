@@ -161,6 +161,7 @@ def test_random_histories(name: str, history: list[Draft], asked: int | None) ->
     finish(check(POLICIES[name], history, [user_draft("what is it?"), answer], asked))
 
 
+@pytest.mark.slow
 @policies
 @pytest.mark.parametrize("file", ["conversations.jsonl", "parallel_calls.jsonl"])
 def test_recorded_conversations_at_every_run(name: str, file: str) -> None:

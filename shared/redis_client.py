@@ -43,6 +43,7 @@ from shared.errors import (
 from shared.redis_cluster import Address, AnyNode, Cluster
 from shared.redis_keys import mark_of_waiting
 from shared.redis_sentinel import SentinelPool
+from shared.redis_sharing import SharingRedis
 from shared.redis_url import RedisPlace, parse_redis_url
 from shared.settings import Settings
 from shared.tls import redis_tls
@@ -101,7 +102,8 @@ def connect(settings: Settings) -> Redis:
     options = _options(settings, place, settings.redis_timeout_s)
     if place.topology == "cluster":
         return Cluster(place.hosts, _to_nodes(settings, place, options, COMMAND_CONNECTIONS))
-    return Redis.from_pool(_pool(settings, place, options, COMMAND_CONNECTIONS))
+    pool = _pool(settings, place, options, COMMAND_CONNECTIONS)
+    return SharingRedis(pool, timeout_s=settings.redis_timeout_s)
 
 
 def connect_for_listening(settings: Settings, commands: Redis) -> "Redis | AnyNode":
@@ -122,16 +124,15 @@ def _to_nodes(
     """What connects to one node of a cluster."""
 
     def connect_to(address: Address) -> Redis:
-        return Redis.from_pool(
-            BlockingConnectionPool(
-                max_connections=size,
-                timeout=settings.redis_timeout_s,
-                connection_class=SSLConnection if place.is_tls else Connection,
-                host=address[0],
-                port=address[1],
-                **options,
-            )
+        pool = BlockingConnectionPool(
+            max_connections=size,
+            timeout=settings.redis_timeout_s,
+            connection_class=SSLConnection if place.is_tls else Connection,
+            host=address[0],
+            port=address[1],
+            **options,
         )
+        return SharingRedis(pool, timeout_s=settings.redis_timeout_s)
 
     return connect_to
 

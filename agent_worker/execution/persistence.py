@@ -20,6 +20,10 @@ async def insist(operation: Callable[[], Awaitable[Value]]) -> Value:
     Raises:
         StoreUnavailableError: It was away for `STORE_PATIENCE_S`.
     """
+    try:
+        return await operation()  # as it nearly always does; to set up what follows takes longer
+    except StoreUnavailableError:
+        pass
     attempts = stamina.retry_context(
         on=StoreUnavailableError,
         attempts=None,

@@ -1,13 +1,16 @@
 """Ringing through Celery."""
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 import anyio.to_thread
 from amqp.exceptions import AMQPError
 from celery import Celery
+from kombu import Producer
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as KombuOperationalError
 from redis.exceptions import RedisError
@@ -17,63 +20,149 @@ from shared.errors import BrokerUnavailableError
 from shared.ledger.protocol import WakeUp
 from shared.settings import Settings
 
-_SENDERS = 8
+_SENDERS: Final = 8
 """Threads that send at once; Celery's producers block."""
+_SLOW_S: Final = 0.2
+"""A ring that no thread has taken for so long gets another one: the first may hang."""
+_BATCH: Final = 50
+"""Rings that a thread sends before their callers are told."""
+_GIVEN_UP: Final = 2
+"""After so many failures in a row the broker is not asked for the rest of a batch."""
 
 _RETRY_ONCE: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 """On a new connection: the pooled one may be of before a restart of the broker. A message that was
 sent all the same rings for the second time, which costs a worker a look."""
 
+_FAULTS: Final = (OSError, KombuError, KombuOperationalError, AMQPError, RedisError)
+
+
+@dataclass(eq=False, slots=True)
+class _Ring:
+    wake_up: WakeUp
+    sent: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
 
 class CeleryDispatcher:
-    """Sends one small task message for each ring, from a thread, within `broker_timeout_s`."""
+    """Sends one small task message for each ring, within `broker_timeout_s`.
+
+    Sending is the work of a thread. Rings that come while it is busy wait for it and go together:
+    threads for each of them would contend with the event loop for the interpreter.
+    """
 
     is_distributed = True
 
     def __init__(self, settings: Settings, app: Celery | None = None) -> None:
         self._settings = settings
         self._app = app if app is not None else create_celery_app(settings)
+        self._waiting: deque[_Ring] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def ring(self, wake_ups: Sequence[WakeUp]) -> None:
         """Ring once for each run; see `Dispatcher.ring`."""
-        if not wake_ups:
-            return
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(_SENDERS)
-        send = partial(self._send, tuple(wake_ups))
+        rings = [_Ring(wake_up) for wake_up in wake_ups]
+        self._waiting += rings
+        if rings and not self._senders:
+            self._start_sender()
+        ended = await asyncio.gather(*map(self._wait_sent, rings), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
+
+    async def aclose(self) -> None:
+        """Close pooled connections."""
+        for sender in self._senders:
+            sender.cancel()
+        await anyio.to_thread.run_sync(self._app.close)
+
+    async def _wait_sent(self, ring: _Ring) -> None:
+        loop = asyncio.get_running_loop()
+        help_out = loop.call_later(_SLOW_S, self._help_out, ring)
+        limit = asyncio.timeout(self._settings.broker_timeout_s)
         try:
-            with anyio.fail_after(self._settings.broker_timeout_s):
-                # A thread that hangs in a dead connection is left behind; what it may still send
-                # is a ring for a run that the ledger answers for.
-                await anyio.to_thread.run_sync(send, limiter=self._limiter, abandon_on_cancel=True)
+            async with limit:
+                await ring.sent
         except TimeoutError as error:
+            if not limit.expired():
+                raise
+            # A thread that hangs in a dead connection is left behind; what it may still send is a
+            # ring for a run that the ledger answers for.
             raise BrokerUnavailableError(
                 f"The broker took no message within {self._settings.broker_timeout_s:g} s "
                 "(AGENTS_BROKER_TIMEOUT_S). Check AGENTS_BROKER_URL, then submit again; with the "
                 "same idempotency key that is safe."
             ) from error
+        finally:
+            help_out.cancel()
 
-    async def aclose(self) -> None:
-        """Close pooled connections."""
-        await anyio.to_thread.run_sync(self._app.close)
+    def _help_out(self, ring: _Ring) -> None:
+        if ring in self._waiting and len(self._senders) < _SENDERS:
+            self._start_sender()
 
-    def _send(self, wake_ups: Sequence[WakeUp]) -> None:
-        try:
-            with self._app.producer_or_acquire() as producer:
-                for wake_up in wake_ups:
-                    self._app.send_task(
-                        WAKE_TASK,
-                        args=(wake_up.run_id,),
-                        queue=self._settings.queue_of(wake_up.agent),
-                        priority=broker_priority(self._settings, wake_up.priority),
-                        producer=producer,
-                        ignore_result=True,
-                        retry=True,
-                        retry_policy=_RETRY_ONCE,
-                    )
-        except (OSError, KombuError, KombuOperationalError, AMQPError, RedisError) as error:
-            raise BrokerUnavailableError(
-                f"The broker refused a message ({type(error).__name__}). Check that it runs and "
-                "AGENTS_BROKER_URL, then submit again; with the same idempotency key that is safe."
-            ) from error
+    def _start_sender(self) -> None:
+        sender = asyncio.create_task(self._drain(), name="rings")
+        self._senders.add(sender)
+        sender.add_done_callback(self._senders.discard)
+
+    async def _drain(self) -> None:
+        """Send what waits, until nothing does."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(_SENDERS)
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            batch = [ring for ring in batch if not ring.sent.done()]  # some were given up
+            wake_ups = [ring.wake_up for ring in batch]
+            try:
+                errors = await anyio.to_thread.run_sync(
+                    self._send, wake_ups, limiter=self._limiter, abandon_on_cancel=True
+                )
+            except BaseException:
+                for ring in batch:
+                    ring.sent.cancel()
+                raise
+            for ring, error in zip(batch, errors, strict=True):
+                _settle(ring.sent, error)
+
+    def _send(self, wake_ups: Sequence[WakeUp]) -> list[Exception | None]:
+        """Send each; return what went wrong with it, if something did."""
+        errors: list[Exception | None] = []
+        while len(errors) < len(wake_ups):
+            try:
+                with self._app.producer_or_acquire() as producer:
+                    for wake_up in wake_ups[len(errors) :]:
+                        self._send_one(wake_up, producer)
+                        errors.append(None)
+            except Exception as error:  # noqa: BLE001 - whatever it is, its caller is told
+                errors.append(error)
+                if all(errors[-_GIVEN_UP:]) and len(errors) >= _GIVEN_UP:
+                    errors += [error] * (len(wake_ups) - len(errors))
+        return errors
+
+    def _send_one(self, wake_up: WakeUp, producer: Producer) -> None:
+        self._app.send_task(
+            WAKE_TASK,
+            args=(wake_up.run_id,),
+            queue=self._settings.queue_of(wake_up.agent),
+            priority=broker_priority(self._settings, wake_up.priority),
+            producer=producer,
+            ignore_result=True,
+            retry=True,
+            retry_policy=_RETRY_ONCE,
+        )
+
+
+def _settle(sent: asyncio.Future[None], error: Exception | None) -> None:
+    if sent.done():  # given up, or its caller was cancelled
+        return
+    if error is None:
+        sent.set_result(None)
+        return
+    if isinstance(error, _FAULTS):
+        refusal = BrokerUnavailableError(
+            f"The broker refused a message ({type(error).__name__}). Check that it runs and "
+            "AGENTS_BROKER_URL, then submit again; with the same idempotency key that is safe."
+        )
+        refusal.__cause__ = error
+        error = refusal
+    sent.set_exception(error)

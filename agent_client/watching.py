@@ -23,6 +23,7 @@ from agent_client.session import Session
 from shared.errors import StoreUnavailableError, UnknownRunError
 from shared.event import DeltaEvent, RemovedEvent, StatusEvent
 from shared.message import Message
+from shared.notification.bell import Bell
 from shared.notification.protocol import Subscription
 from shared.run import Run
 
@@ -149,6 +150,10 @@ async def _is_worth_a_look(view: "RunView", hints: "Hints") -> bool:
 
 async def _end(view: "RunView") -> AsyncGenerator[Run, None]:
     ledger = view.session.backend.ledger
+    run = await view.refresh()
+    if run.status.is_final:  # as for who has watched it to its end
+        yield run
+        return
     async with aclosing(AsyncExitStack()) as stack:
         subscription = await stack.enter_async_context(
             ledger.notifications.subscribe(ledger.topic(view.run_id))
@@ -234,33 +239,30 @@ class Hinted:
 
 
 class Hints:
-    """Hints about a run and about its history. Entering it subscribes, and looks at the run.
-
-    Each subscription has a task that waits, which outlives a hint on the other: to start and cancel
-    one for every hint would cost more than the hint.
-    """
+    """Hints about a run and about its history. Entering it subscribes, and looks at the run."""
 
     def __init__(self, view: RunView) -> None:
         self._view = view
-        self._subscriptions: dict[str, Subscription] = {}
-        self._waits: dict[str, asyncio.Task[bool]] = {}
+        self._bell = Bell()
+        self._subscriptions: tuple[Subscription, ...] = ()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         view, backend = self._view, self._view.session.backend
         ledger, store = backend.ledger, backend.conversations
         async with AsyncExitStack() as stack:
-            about_run = ledger.notifications.subscribe(ledger.topic(view.run_id))
-            self._subscriptions["run"] = await stack.enter_async_context(about_run)
+            about_run = await stack.enter_async_context(
+                ledger.notifications.subscribe(ledger.topic(view.run_id), bell=self._bell)
+            )
             history = (await view.refresh()).history_id
-            about_messages = store.notifications.subscribe(store.topic(history))
-            self._subscriptions["messages"] = await stack.enter_async_context(about_messages)
+            about_messages = await stack.enter_async_context(
+                store.notifications.subscribe(store.topic(history), bell=self._bell)
+            )
+            self._subscriptions = (about_run, about_messages)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for wait in self._waits.values():
-            wait.cancel()
         await self._stack.aclose()
 
     async def wait(self) -> Hinted:
@@ -269,22 +271,17 @@ class Hints:
         When nothing was for `RECHECK_S`, look at the run without a hint.
         """
         self._view.patience.reset()
-        for topic, subscription in self._subscriptions.items():
-            if topic not in self._waits:
-                self._waits[topic] = asyncio.create_task(
-                    _wait(subscription), name=f"wait for hints about the {topic}"
-                )
-        await asyncio.wait(self._waits.values(), return_when=asyncio.FIRST_COMPLETED)
-        done = [topic for topic, wait in self._waits.items() if wait.done()]
-        # The result is looked at here, so a wait that broke ends the watch with its error.
-        hinted = {topic for topic in done if self._waits.pop(topic).result()}
-        if not hinted:
+        hinted = self._poll()
+        if not (hinted.run or hinted.messages):
+            await self._bell.wait(RECHECK_S)
+            hinted = self._poll()
+        if not (hinted.run or hinted.messages):
             await self._view.refresh()
-        return Hinted(run="run" in hinted, messages="messages" in hinted)
+        return hinted
 
-
-async def _wait(subscription: Subscription) -> bool:
-    return await subscription.wait(RECHECK_S)
+    def _poll(self) -> Hinted:
+        about_run, about_messages = self._subscriptions
+        return Hinted(run=about_run.poll(), messages=about_messages.poll())
 
 
 class Patience:

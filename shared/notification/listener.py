@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from shared.errors import StoreUnavailableError
+from shared.notification.bell import Bell
 
 RECONNECTED: Final = ""
 """The payload that listeners get when something may have been missed."""
@@ -13,39 +14,40 @@ RECONNECTED: Final = ""
 class Listener:
     """See `Subscription`. With `keeps_payloads` it remembers what it hears, not only that."""
 
-    def __init__(self, *, keeps_payloads: bool = False) -> None:
-        self._hint = asyncio.Event()
+    def __init__(self, *, bell: Bell | None = None, keeps_payloads: bool = False) -> None:
+        self._bell = bell if bell is not None else Bell()
         self._payloads: asyncio.Queue[str | None] | None = None
+        self._is_hinted = False
         self._is_closed = False
         if keeps_payloads:
             self._payloads = asyncio.Queue()
 
     def hear(self, payload: str) -> None:
         """Something was published, or may have been."""
-        self._hint.set()
+        self._is_hinted = True
+        self._bell.ring()
         if self._payloads is not None:
             self._payloads.put_nowait(payload)
 
     def close(self) -> None:
         """Nothing will come any more."""
         self._is_closed = True
-        self._hint.set()
+        self._bell.ring()
         if self._payloads is not None:
             self._payloads.put_nowait(None)
 
+    def poll(self) -> bool:
+        """See `Subscription.poll`."""
+        if self._is_closed:
+            raise closed_error()
+        is_hinted, self._is_hinted = self._is_hinted, False
+        return is_hinted
+
     async def wait(self, timeout_s: float) -> bool:
         """See `Subscription.wait`."""
-        if self._is_closed:
-            raise closed_error()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._hint.wait()
-        except TimeoutError:
-            return False
-        if self._is_closed:
-            raise closed_error()
-        self._hint.clear()
-        return True
+        if not (self._is_hinted or self._is_closed):
+            await self._bell.wait(timeout_s)
+        return self.poll()
 
     async def every_payload(self) -> AsyncIterator[str]:
         """See `Notifications.listen`."""
@@ -56,4 +58,4 @@ class Listener:
 
 def closed_error() -> StoreUnavailableError:
     """What those are told who wait for hints of a source that was closed."""
-    return StoreUnavailableError("These notifications are closed; use a new client.")
+    return StoreUnavailableError("These notifications were closed; use a new client.")

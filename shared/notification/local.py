@@ -13,7 +13,8 @@ from typing import Final, Protocol
 import structlog
 
 from shared.blocking_work import BlockingWork
-from shared.errors import StoreUnavailableError
+from shared.notification.bell import Bell
+from shared.notification.listener import Listener, closed_error
 
 LOOK_S: Final = 0.05
 """How often somebody looks for changes by other processes."""
@@ -72,22 +73,24 @@ class LocalNotifications:
             _tell(watchers, payload)
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncGenerator["_Watcher", None]:
+    async def subscribe(
+        self, topic: str, *, bell: Bell | None = None
+    ) -> AsyncGenerator[Listener, None]:
         """Listen to a topic; see `Notifications.subscribe`."""
-        watcher = _Watcher()
+        watcher = _Watcher(Listener(bell=bell))
         await self._add(topic, watcher)
         try:
-            yield watcher
+            yield watcher.listener
         finally:
             self._remove(topic, watcher)
 
     @asynccontextmanager
     async def listen(self, topic: str) -> AsyncGenerator[AsyncIterator[str], None]:
         """Every payload of a topic; an empty one for each change by another process."""
-        watcher = _Watcher(keeps_payloads=True)
+        watcher = _Watcher(Listener(keeps_payloads=True))
         await self._add(topic, watcher)
         try:
-            yield watcher.payloads()
+            yield watcher.listener.every_payload()
         finally:
             self._remove(topic, watcher)
 
@@ -181,59 +184,27 @@ class LocalNotifications:
 
     def _check_open(self) -> None:
         if self._is_over.is_set():
-            raise _closed()
+            raise closed_error()
 
 
 class _Watcher:
     """One subscriber, in the event loop in which it was made. Told from any thread."""
 
-    def __init__(self, *, keeps_payloads: bool = False) -> None:
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
         self._loop = asyncio.get_running_loop()
-        self._hinted = asyncio.Event()
-        self._queue: asyncio.Queue[str | None] | None = asyncio.Queue() if keeps_payloads else None
-        self._is_closed = False
 
     def hear(self, payload: str) -> None:
         """Something was published. From any thread."""
-        self._soon(payload)
+        with suppress(RuntimeError):  # its loop is closed, so nobody waits there any more
+            self._loop.call_soon_threadsafe(self.listener.hear, payload)
 
     def close(self) -> None:
         """Nothing will be published any more. From any thread."""
-        self._is_closed = True
-        self._soon(None)
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait for a hint; see `Subscription.wait`."""
-        if not self._is_closed:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._hinted.wait()
-            except TimeoutError:
-                return False
-        if self._is_closed:
-            raise _closed()
-        self._hinted.clear()
-        return True
-
-    async def payloads(self) -> AsyncIterator[str]:
-        """What is published, until the notifications are closed."""
-        while self._queue is not None and (payload := await self._queue.get()) is not None:
-            yield payload
-
-    def _soon(self, payload: str | None) -> None:
-        with suppress(RuntimeError):  # its loop is closed, so nobody waits there any more
-            self._loop.call_soon_threadsafe(self._take, payload)
-
-    def _take(self, payload: str | None) -> None:
-        self._hinted.set()
-        if self._queue is not None:
-            self._queue.put_nowait(payload)
+        with suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self.listener.close)
 
 
 def _tell(watchers: Collection[_Watcher], payload: str) -> None:
     for watcher in watchers:
         watcher.hear(payload)
-
-
-def _closed() -> StoreUnavailableError:
-    return StoreUnavailableError("These notifications were closed; open the store anew.")

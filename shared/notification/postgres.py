@@ -12,6 +12,7 @@ import structlog
 from psycopg import sql
 
 from shared.errors import AgentsError, ConfigurationError, StoreUnavailableError
+from shared.notification.bell import Bell
 from shared.notification.listener import RECONNECTED, Listener, closed_error
 from shared.postgres_client import Connection, PostgresClient
 from shared.postgres_fault import translated_errors
@@ -47,9 +48,11 @@ class PostgresNotifications:
         self._is_closed = False
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncGenerator[Listener, None]:
+    async def subscribe(
+        self, topic: str, *, bell: Bell | None = None
+    ) -> AsyncGenerator[Listener, None]:
         """Listen to a topic; see `Notifications.subscribe`."""
-        async with self._listening(topic, Listener()) as listener:
+        async with self._listening(topic, Listener(bell=bell)) as listener:
             yield listener
 
     @asynccontextmanager

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from shared.notification.bell import Bell
+
 
 class Subscription(Protocol):
     """One watcher's view of one topic."""
@@ -25,14 +27,27 @@ class Subscription(Protocol):
         """
         ...
 
+    def poll(self) -> bool:
+        """Whether something was published since the last `wait` or `poll` returned.
+
+        For who shares a bell between subscriptions, and wants to know which of them rang it.
+
+        Raises:
+            StoreUnavailableError: The notifications were closed.
+        """
+        ...
+
 
 class Notifications(Protocol):
     """Where hints come from. All subscriptions of one object share one connection."""
 
-    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(
+        self, topic: str, *, bell: Bell | None = None
+    ) -> AbstractAsyncContextManager[Subscription]:
         """Listen to `topic` for as long as the context lasts.
 
-        Entering returns once hints published from now on will arrive.
+        Entering returns once hints published from now on will arrive. `bell` is rung with each, in
+        the event loop of the subscriber, and when the notifications are closed.
 
         Raises:
             StoreUnavailableError: On entering, when the service cannot be reached.

@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import structlog
@@ -12,6 +14,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from shared.errors import ConfigurationError, StoreUnavailableError
+from shared.notification.bell import Bell
 from shared.notification.listener import RECONNECTED, Listener, closed_error
 from shared.redis_cluster import AnyNode
 
@@ -49,6 +52,9 @@ class RedisNotifications:
         self._confirmed: dict[str, asyncio.Event] = {}
         self._unconfirmed: Counter[str] = Counter()
         """Subscribes sent over the live connection that Redis has not confirmed yet."""
+        self._untold: list[tuple[str, str]] = []
+        """Commands and topics that wait to be sent, in order."""
+        self._teller: asyncio.Task[None] | None = None
         self._pubsub: PubSub | None = None
         """The live connection; None while there is none."""
         self._reader: asyncio.Task[None] | None = None
@@ -57,9 +63,11 @@ class RedisNotifications:
         self._is_closed = False
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncGenerator[Listener, None]:
+    async def subscribe(
+        self, topic: str, *, bell: Bell | None = None
+    ) -> AsyncGenerator[Listener, None]:
         """Listen to a topic; see `Notifications.subscribe`."""
-        listener = Listener()
+        listener = Listener(bell=bell)
         await self._add(topic, listener)
         try:
             yield listener
@@ -82,10 +90,12 @@ class RedisNotifications:
         for listeners in list(self._listeners.values()):
             for listener in list(listeners):
                 listener.close()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait([reader])
+        tasks = [task for task in (self._reader, self._teller) if task is not None]
+        self._reader = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._client.aclose()
 
     async def _add(self, topic: str, listener: Listener) -> None:
@@ -98,7 +108,7 @@ class RedisNotifications:
         try:
             if confirmed is None:
                 confirmed = self._confirmed[topic] = asyncio.Event()
-                await self._tell("subscribe", topic)
+                self._tell("subscribe", topic)
             async with asyncio.timeout(self._timeout_s):
                 await confirmed.wait()
         except TimeoutError as error:
@@ -118,9 +128,9 @@ class RedisNotifications:
         if not self._listeners[topic]:
             del self._listeners[topic]
             self._confirmed.pop(topic, None)
-            await self._tell("unsubscribe", topic)
+            self._tell("unsubscribe", topic)
 
-    async def _tell(self, command: str, topic: str) -> None:
+    def _tell(self, command: str, topic: str) -> None:
         """Send a (un)subscribe, if there is a connection.
 
         Otherwise nothing is lost: the next one starts from the listeners that there are then.
@@ -129,10 +139,22 @@ class RedisNotifications:
             return
         if command == "subscribe":
             self._unconfirmed[topic] += 1
-        try:
-            await getattr(self._pubsub, command)(topic)
-        except (RedisError, OSError) as error:
-            log.debug("notifications.command_failed", command=command, error=str(error))
+        self._untold.append((command, topic))
+        if self._teller is None or self._teller.done():
+            self._teller = asyncio.create_task(self._tell_all(), name="subscriptions")
+
+    async def _tell_all(self) -> None:
+        """Send what waits; those that follow each other with one command go together."""
+        while self._untold and (pubsub := self._pubsub) is not None:
+            untold, self._untold = self._untold, []
+            for command, pairs in groupby(untold, key=itemgetter(0)):
+                if self._pubsub is not pubsub:
+                    break  # the next connection knows better, and has other subscribers by now
+                topics = [topic for _, topic in pairs]
+                try:
+                    await getattr(pubsub, command)(*topics)
+                except (RedisError, OSError) as error:
+                    log.debug("notifications.command_failed", command=command, error=str(error))
 
     async def _serve(self) -> None:
         """Keep a connection open and hand out what arrives. Ends only by being cancelled."""
@@ -160,6 +182,7 @@ class RedisNotifications:
         the topics were collected any earlier, somebody in between would be forgotten.
         """
         self._pubsub = pubsub
+        self._untold.clear()
         self._unconfirmed = Counter(self._listeners.keys())
         if self._listeners:
             await pubsub.subscribe(*self._listeners)

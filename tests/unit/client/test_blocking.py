@@ -86,7 +86,7 @@ def until(is_so: Callable[[], bool]) -> None:
 def is_watched(backend: Backend) -> bool:
     notifications = backend.ledger.notifications
     assert isinstance(notifications, MemoryNotifications)
-    return bool(notifications._subscriptions)
+    return bool(notifications._listeners)
 
 
 def loop_threads() -> list[threading.Thread]:

@@ -108,7 +108,7 @@ def check_order(events: Sequence[RunEvent]) -> None:
 def subscriptions(backend: Backend) -> dict[str, set[Any]]:
     notifications = backend.ledger.notifications
     assert isinstance(notifications, MemoryNotifications)
-    return notifications._subscriptions
+    return notifications._listeners
 
 
 async def eventually_unsubscribed(backend: Backend) -> None:

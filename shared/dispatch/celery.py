@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
@@ -36,12 +35,18 @@ sent all the same rings for the second time, which costs a worker a look."""
 _FAULTS: Final = (OSError, KombuError, KombuOperationalError, AMQPError, RedisError)
 
 
-@dataclass(eq=False, slots=True)
 class _Ring:
-    wake_up: WakeUp
-    sent: asyncio.Future[None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    """A ring on its way. Times are those of the event loop's clock."""
+
+    __slots__ = ("given_at", "sent", "taken_at", "wake_up")
+
+    def __init__(self, wake_up: WakeUp) -> None:
+        loop = asyncio.get_running_loop()
+        self.wake_up = wake_up
+        self.given_at = loop.time()
+        self.taken_at: float | None = None
+        """When a thread began with it."""
+        self.sent: asyncio.Future[None] = loop.create_future()
 
 
 class CeleryDispatcher:
@@ -59,6 +64,8 @@ class CeleryDispatcher:
         self._waiting: deque[_Ring] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._limiter: anyio.CapacityLimiter | None = None
+        self._moved_at = 0.0
+        """When the broker last took a message, on the loop's clock."""
 
     async def ring(self, wake_ups: Sequence[WakeUp]) -> None:
         """Ring once for each run; see `Dispatcher.ring`."""
@@ -78,23 +85,29 @@ class CeleryDispatcher:
 
     async def _wait_sent(self, ring: _Ring) -> None:
         loop = asyncio.get_running_loop()
+        limit_s = self._settings.broker_timeout_s
         help_out = loop.call_later(_SLOW_S, self._help_out, ring)
-        limit = asyncio.timeout(self._settings.broker_timeout_s)
         try:
-            async with limit:
-                await ring.sent
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            # A thread that hangs in a dead connection is left behind; what it may still send is a
-            # ring for a run that the ledger answers for.
-            raise BrokerUnavailableError(
-                f"The broker took no message within {self._settings.broker_timeout_s:g} s "
-                "(AGENTS_BROKER_TIMEOUT_S). Check AGENTS_BROKER_URL, then submit again; with the "
-                "same idempotency key that is safe."
-            ) from error
+            while (
+                not ring.sent.done()
+                and (left_s := self._asked_at(ring) + limit_s - loop.time()) > 0
+            ):
+                await asyncio.wait({ring.sent}, timeout=left_s)
+            if ring.sent.done():
+                return ring.sent.result()
         finally:
             help_out.cancel()
+            ring.sent.cancel()
+        # A thread that hangs in a dead connection is left behind; what it may still send is a ring
+        # for a run that the ledger answers for.
+        raise BrokerUnavailableError(
+            f"The broker took no message within {limit_s:g} s (AGENTS_BROKER_TIMEOUT_S). Check "
+            "AGENTS_BROKER_URL, then submit again; with the same idempotency key that is safe."
+        )
+
+    def _asked_at(self, ring: _Ring) -> float:
+        """Since when nothing has come of it. One that waits is not late while others are sent."""
+        return ring.taken_at or max(ring.given_at, self._moved_at)
 
     def _help_out(self, ring: _Ring) -> None:
         if ring in self._waiting and len(self._senders) < _SENDERS:
@@ -112,15 +125,21 @@ class CeleryDispatcher:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             batch = [ring for ring in batch if not ring.sent.done()]  # some were given up
-            wake_ups = [ring.wake_up for ring in batch]
+            for ring in batch:
+                ring.taken_at = asyncio.get_running_loop().time()
             try:
                 errors = await anyio.to_thread.run_sync(
-                    self._send, wake_ups, limiter=self._limiter, abandon_on_cancel=True
+                    self._send,
+                    [ring.wake_up for ring in batch],
+                    limiter=self._limiter,
+                    abandon_on_cancel=True,
                 )
             except BaseException:
                 for ring in batch:
                     ring.sent.cancel()
                 raise
+            if None in errors:
+                self._moved_at = asyncio.get_running_loop().time()
             for ring, error in zip(batch, errors, strict=True):
                 _settle(ring.sent, error)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from agent_worker.supervision import restarts
 from agent_worker.supervision import supervisor as module
 from agent_worker.supervision.supervisor import FAILED, OK, Supervisor
 from shared.testing.waiting import eventually
@@ -20,6 +21,7 @@ from tests.unit.supervision import stand_in
 from tests.unit.supervision.stand_in import REFUSED
 
 LONG_S = 60.0
+END_S = 10.0
 RUN = """
 import sys
 from agent_worker.supervision.supervisor import Supervisor
@@ -68,7 +70,17 @@ class Scene:
         self._supervisor = Supervisor(
             self.notes.command, processes, grace_s=LONG_S, refusal_code=REFUSED
         )
-        self.code = asyncio.create_task(self._supervisor.supervise())
+        self._supervising = asyncio.create_task(self._supervisor.supervise())
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it still waits for processes."""
+        return not self._supervising.done()
+
+    async def code(self) -> int:
+        """Wait for its end."""
+        async with asyncio.timeout(END_S):
+            return await asyncio.shield(self._supervising)
 
     def tell(self, number: int) -> None:
         """Let it hear a signal."""
@@ -84,7 +96,7 @@ async def scene(folder: Path, *behaviours: str, processes: int) -> AsyncIterator
     finally:
         for _ in range(3):
             on_stage.tell(SIGINT)
-        await on_stage.code
+        await on_stage.code()
 
 
 def _entries(log: list[Any], event: str) -> list[dict[str, Any]]:
@@ -99,7 +111,7 @@ async def test_a_process_that_dies_is_replaced_and_the_others_stay(tmp_path: Pat
             os.kill(pids[0], SIGKILL)
             assert (await stage.notes.started(3))[:2] == pids
             stage.tell(SIGTERM)
-            assert await stage.code == OK
+            assert await stage.code() == OK
             assert stage.notes.signals() == [[], [SIGTERM], [SIGTERM]]
     [death] = _entries(log, "process.died")
     assert death.items() >= {"pid": pids[0], "signal": "SIGKILL", "restart_in_s": 0.5}.items()
@@ -109,7 +121,7 @@ async def test_a_process_that_dies_is_replaced_and_the_others_stay(tmp_path: Pat
 async def test_a_set_up_that_is_wrong_is_found_once(tmp_path: Path) -> None:
     """By the first process, whose exit code is the answer; no other one is started."""
     async with scene(tmp_path, "refuse", processes=4) as stage:
-        assert await stage.code == REFUSED
+        assert await stage.code() == REFUSED
         assert len(stage.notes.all()) == 1
 
 
@@ -118,7 +130,7 @@ async def test_the_others_follow_a_first_one_that_came_up(tmp_path: Path) -> Non
     async with scene(tmp_path, "silent", "serve", processes=4) as stage:
         await stage.notes.started(1)
         stage.tell(SIGTERM)
-        assert await stage.code == OK
+        assert await stage.code() == OK
         assert len(stage.notes.all()) == 1
 
 
@@ -129,8 +141,22 @@ async def test_who_was_right_once_is_not_given_up_at_once(tmp_path: Path) -> Non
             await stage.notes.started(2)
             await eventually(lambda: _is_logged(log, "process.died"))
             stage.tell(SIGTERM)
-            assert await stage.code == OK
+            assert await stage.code() == OK
     assert [entry["exit_code"] for entry in _entries(log, "process.died")] == [REFUSED]
+
+
+async def test_where_no_place_is_left_that_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set-up that does not become right again leaves one place empty, and at last all."""
+    monkeypatch.setattr(restarts, "LONGEST_PAUSE_S", 0.01)
+    with capture_logs() as log:
+        async with scene(tmp_path, "serve", "refuse", processes=2) as stage:
+            await eventually(lambda: _is_logged(log, "process.given_up"))
+            assert stage.is_at_work
+            os.kill(stage.notes.all()[0][0], SIGKILL)
+            assert await stage.code() == REFUSED
+    assert len(stage.notes.all()) == 1 + 2 * restarts.MAX_REFUSALS
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGHUP, SIGQUIT])
@@ -141,7 +167,7 @@ async def test_who_is_told_to_leave_tells_each_process_once(
     async with scene(tmp_path, "serve", processes=3) as stage:
         await stage.notes.started(3)
         stage.tell(number)
-        assert await stage.code == OK
+        assert await stage.code() == OK
         assert stage.notes.signals() == [[SIGTERM]] * 3
 
 
@@ -155,9 +181,9 @@ async def test_what_is_repeated_is_passed_on(tmp_path: Path) -> None:
         await stage.notes.noted(SIGTERM, SIGHUP)
         stage.tell(SIGINT)
         await stage.notes.noted(SIGTERM, SIGHUP, SIGINT)
-        assert not stage.code.done()
+        assert stage.is_at_work
         stage.tell(SIGINT)
-        assert await stage.code == FAILED
+        assert await stage.code() == FAILED
 
 
 async def test_a_terminals_ctrl_c_is_heard_once(tmp_path: Path) -> None:
@@ -181,7 +207,7 @@ async def test_who_does_not_leave_in_time_is_killed(
         async with scene(tmp_path, "stubborn", "serve", processes=2) as stage:
             pids = await stage.notes.started(2)
             stage.tell(SIGTERM)
-            assert await stage.code == FAILED
+            assert await stage.code() == FAILED
     assert [entry["pid"] for entry in _entries(log, "process.killed")] == pids[:1]
 
 
@@ -192,7 +218,8 @@ async def test_a_machine_that_starts_nothing_is_waited_for() -> None:
         supervising = asyncio.create_task(supervisor.supervise())
         await eventually(lambda: _is_logged(log, "process.died"))
         supervisor._on_signal(SIGTERM)
-        assert await supervising == OK
+        async with asyncio.timeout(END_S):
+            assert await supervising == OK
     assert len(_entries(log, "process.not_started")) == 1
 
 

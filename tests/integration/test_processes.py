@@ -36,6 +36,7 @@ def system(tmp_path: Path) -> Iterator[Deployment]:
         yield system
 
 
+@pytest.mark.slow
 async def test_one_of_several_processes_dies_and_all_of_them_leave(system: Deployment) -> None:
     """Death: the other one goes on, a new one comes, and no run is lost. SIGTERM: all hand over."""
     worker = await system.add(processes=PROCESSES)

@@ -27,7 +27,8 @@ class WorkerProcess:
 
     Everything that it logs goes to a file. `environment` is added to this process's own. It stops
     with the context, by its process id; nothing else is touched. `program` is what `python -m` runs
-    in the place of the command line, with that line's arguments behind.
+    in the place of the command line, with that line's arguments behind. With more than one of
+    `processes` it is their supervisor, and ready when all of them have been.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class WorkerProcess:
         cwd: Path | None = None,
         log_path: Path | None = None,
         program: Sequence[str] = ("agent_worker.cli",),
+        processes: int = 1,
     ) -> None:
         self.modules = modules
         self._program = list(program)
-        self._arguments = list(arguments)
+        self._arguments = ["--processes", str(processes), *arguments]
+        self._processes = processes
         self._environment = dict(environment or {})
         self._cwd = cwd
         self._owns_log = log_path is None
@@ -71,7 +74,7 @@ class WorkerProcess:
             WorkerDidNotStartError: It ended, or did not say so in time.
         """
         deadline = time.monotonic() + timeout_s
-        while READY_EVENT not in self.log(since_start=True):
+        while not self._said_ready():
             if self.returncode is not None or time.monotonic() > deadline:
                 raise WorkerDidNotStartError(
                     f"Worker {self.pid} is not ready (exit code {self.returncode}). Its log ends "
@@ -98,13 +101,16 @@ class WorkerProcess:
     @property
     def is_ready(self) -> bool:
         """Whether it runs and has said that it takes runs."""
-        return self.is_running and READY_EVENT in self.log(since_start=True)
+        return self.is_running and self._said_ready()
 
     def log(self, *, since_start: bool = False) -> str:
         """What it has logged, of all its starts or of the last one."""
         with self.log_path.open("rb") as log:
             log.seek(self._log_start if since_start else 0)
             return log.read().decode(errors="replace")
+
+    def _said_ready(self) -> bool:
+        return self.log(since_start=True).count(READY_EVENT) >= self._processes
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to a process that runs."""

@@ -32,6 +32,7 @@ from kombu.transport.virtual import base as virtual
 
 from agent_worker.announcement import new_worker_id, queues_of
 from agent_worker.definition import AgentDefinition
+from agent_worker.leave_signals import LEAVE_SIGNALS, URGENT_SIGNALS
 from agent_worker.ring_consumer import consume_rings
 from agent_worker.runtime_thread import RuntimeThread
 from shared.backend_building import build_backend
@@ -47,9 +48,6 @@ CONSUMER_STOP_S: Final = 0.5
 BROKER_LEFT_S: Final = 0.5
 """How long Celery may take to let go of the broker once nothing is left to do. It would wait for a
 broker that hangs for ever."""
-LEAVE_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
-URGENT_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
-"""Those that a person repeats who does not want to wait."""
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What kombu raises for something on the queue that is no message. Celery gets over it as it gets
 over a lost connection; otherwise, a few bytes on a queue would end one worker after another."""
@@ -63,11 +61,14 @@ def run_worker(
     settings: Settings,
     definitions: Sequence[AgentDefinition],
     *,
+    on_announced: Callable[[], None] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> int:
     """Serve `definitions` until a signal arrives; return the exit code. Main thread only.
 
-    `on_ready` is called with the worker's id once rings are heard. The code is 0 where somebody
+    `on_announced` is called once the ledger knows the worker, by when nothing of its set-up can be
+    wrong any more; `on_ready` with the worker's id once rings are heard, for which the broker has
+    to be there as well. The code is 0 where somebody
     asked for the end (a signal, Celery's remote control), otherwise 1. Where a sync tool
     still blocks a thread, the process exits in here: Python would wait for it.
 
@@ -75,7 +76,7 @@ def run_worker(
         ConfigurationError: There is nothing to serve, two definitions have one name, or a store
             refuses the credentials of its URL, or is of a newer release.
     """
-    worker = Worker(settings, definitions, on_ready=on_ready)
+    worker = Worker(settings, definitions, on_announced=on_announced, on_ready=on_ready)
     code = worker.run()
     if left := _threads_left():
         log.warning("threads.left", threads=left)
@@ -91,10 +92,12 @@ class Worker:
         settings: Settings,
         definitions: Sequence[AgentDefinition],
         *,
+        on_announced: Callable[[], None] | None = None,
         on_ready: Callable[[str], None] | None = None,
     ) -> None:
         self.id = new_worker_id()
         self._settings = settings
+        self._on_announced = on_announced
         self._on_ready = on_ready
         self._is_leaving = False
         self._urgency = 0
@@ -121,6 +124,8 @@ class Worker:
         try:
             self._runtime.start()
             if self._runtime.failure is None and not self._is_leaving:
+                if self._on_announced is not None:
+                    self._on_announced()
                 self._consume()
         finally:
             self._has_consumed.set()

@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         description="A run whose worker died this often, no message stored in between, is failed.",
     )
 
+    processes: int = Field(
+        default=1,
+        ge=0,
+        description="Worker processes that `agent-worker start` starts; 0: one for each core.",
+    )
     concurrency: int = Field(default=200, ge=1, description="Runs in flight in a worker process.")
     history_size: int = Field(
         default=DEFAULT_HISTORY_SIZE,

@@ -19,9 +19,16 @@ NO_WORKER: Final = "No worker is alive; start one: agent-worker start MODULE"
 
 
 def show_ready(
-    settings: "Settings", definitions: Sequence["AgentDefinition"], worker_id: str | None = None
+    settings: "Settings",
+    definitions: Sequence["AgentDefinition"],
+    worker_id: str | None = None,
+    *,
+    is_one_of_many: bool = False,
 ) -> None:
-    """Say what is served and where: a panel on a terminal, a log entry elsewhere."""
+    """Say what is served and where: a panel on a terminal, a log entry elsewhere.
+
+    One of many processes on a terminal has a log entry, too: they would fill it with panels.
+    """
     from agent_worker.announcement import queues_of
 
     info = announced(settings, definitions, worker_id)
@@ -34,7 +41,7 @@ def show_ready(
         "broker": masked_url(settings.effective_broker_url),
         "queues": ", ".join(queues),
     }
-    if sys.stderr.isatty() and settings.log_format != "json":
+    if sys.stderr.isatty() and settings.log_format != "json" and not is_one_of_many:
         _print_panel(facts, info.agents)
     else:
         _log_entry(facts, info.agents)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -22,6 +23,7 @@ from shared.command_line import (
 
 if TYPE_CHECKING:
     from agent_worker.definition import AgentDefinition
+    from agent_worker.supervision.lifeline import Lifeline
     from shared.backend import Backend
     from shared.run import WorkerInfo
     from shared.settings import Settings
@@ -64,9 +66,18 @@ def start(
         typer.Argument(metavar="MODULE", help="Python modules that hold agents."),
     ],
     *,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Worker processes; 0: one for each core. Default: AGENTS_PROCESSES, or 1.",
+        ),
+    ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs in flight at once. Default: AGENTS_CONCURRENCY, or 200."),
+        typer.Option(
+            min=1, help="Runs in flight in each process. Default: AGENTS_CONCURRENCY, or 200."
+        ),
     ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
@@ -86,26 +97,32 @@ def start(
     looks. SIGTERM or Ctrl-C hands all runs over to other workers within seconds;
     a second Ctrl-C does not wait for running tools, a third one for nothing.
 
+    One process uses one core. With several, a further process starts them, passes
+    signals on and replaces those that die.
+
     Examples:
       agent-worker start my_project.agents
+      agent-worker start my_project.agents --processes 4
       agent-worker start billing.agents support.agents --concurrency 500
       AGENTS_REDIS_URL=redis://cache:6379/0 agent-worker start agents --log-format json
     """
     with errors_reported(debug=debug):
-        from agent_worker.worker import run_worker
+        from agent_worker.supervision.lifeline import Lifeline
+        from agent_worker.supervision.supervisor import usable_cores
 
         settings = _set_up(
+            processes=processes,
             concurrency=concurrency,
             log_level=log_level,
             log_format=log_format,
             redis_url=redis_url,
             broker_url=broker_url,
         )
-        definitions = _load(modules)
-        code = run_worker(
-            settings, definitions, on_ready=partial(show_ready, settings, definitions)
-        )
-        raise typer.Exit(code)
+        lifeline = Lifeline.from_environment()
+        count = settings.processes or usable_cores()
+        if lifeline is None and count > 1:
+            raise typer.Exit(_supervise(settings, count))
+        raise typer.Exit(_serve(settings, modules, lifeline))
 
 
 @app.command(epilog=DESCRIPTION)
@@ -208,6 +225,35 @@ def _set_up(**given: str | int | None) -> "Settings":
     settings = read_settings(**given)
     configure_logging(settings)
     return settings
+
+
+def _supervise(settings: "Settings", processes: int) -> int:
+    """Let processes of this very command serve. No agent is loaded here."""
+    from agent_worker.supervision.supervisor import Supervisor
+
+    command = [sys.executable, *sys.orig_argv[1:]]
+    supervisor = Supervisor(
+        command,
+        processes,
+        grace_s=settings.handover_grace_s,
+        refusal_code=ExitCode.USAGE,
+    )
+    return supervisor.run()
+
+
+def _serve(settings: "Settings", modules: Sequence[str], lifeline: "Lifeline | None") -> int:
+    """Be a worker, alone or one of several that are supervised."""
+    from agent_worker.worker import run_worker
+
+    if lifeline is not None:
+        lifeline.watch()
+    definitions = _load(modules)
+    return run_worker(
+        settings,
+        definitions,
+        on_announced=lifeline.report_up if lifeline is not None else None,
+        on_ready=partial(show_ready, settings, definitions, is_one_of_many=lifeline is not None),
+    )
 
 
 def _load(modules: Sequence[str]) -> list["AgentDefinition"]:

@@ -49,7 +49,12 @@ class Deployment:
         return self.folder / "traces"
 
     def start(
-        self, *, grace_s: float = 1.0, is_newer: bool = False, **settings: Any
+        self,
+        *,
+        grace_s: float = 1.0,
+        is_newer: bool = False,
+        processes: int = 1,
+        **settings: Any,
     ) -> WorkerProcess:
         """Start a worker, of a newer release if asked for; does not wait for it."""
         own = {f"AGENTS_{name}".upper(): str(value) for name, value in settings.items()}
@@ -67,15 +72,14 @@ class Deployment:
             cwd=REPOSITORY,
             log_path=self.folder / f"worker-{len(self.workers)}.log",
             program=(*(NEWER_RELEASE if is_newer else ()), "agent_worker.cli"),
+            processes=processes,
         )
         self.workers.append(worker)
         return worker.start()
 
-    async def add(
-        self, *, grace_s: float = 1.0, is_newer: bool = False, **settings: Any
-    ) -> WorkerProcess:
-        """Start a worker and wait until it is ready."""
-        worker = self.start(grace_s=grace_s, is_newer=is_newer, **settings)
+    async def add(self, **options: Any) -> WorkerProcess:
+        """Start a worker, as `start` does, and wait until it is ready."""
+        worker = self.start(**options)
         return await asyncio.to_thread(worker.wait_ready)
 
     def stop(self) -> None:

@@ -108,6 +108,7 @@ class TestChecks:
             ("lease_s", 0),
             ("sweep_s", -1),
             ("pickup_s", 0),
+            ("processes", -1),
             ("concurrency", 0),
             ("max_rounds", 0),
             ("history_size", 0),

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 from structlog.testing import capture_logs
@@ -20,6 +21,7 @@ from agent_worker.cli import app
 from agent_worker.cli.display import masked_url, show_ready
 from agent_worker.cli.report import ExitCode
 from agent_worker.definition import AgentDefinition
+from agent_worker.supervision.lifeline import Lifeline
 from shared.backend import Backend
 from shared.errors import StoreUnavailableError
 from shared.memory_backend import build_memory_backend
@@ -52,10 +54,13 @@ class Served:
         settings: Settings,
         definitions: Sequence[AgentDefinition],
         *,
+        on_announced: Callable[[], None] | None,
         on_ready: Callable[[str], None],
     ) -> int:
         self.settings = settings
         self.names = [definition.name for definition in definitions]
+        if on_announced is not None:
+            on_announced()
         on_ready("worker-1")
         return self.code
 
@@ -185,6 +190,74 @@ def test_debug_shows_the_traceback(served: Served, module: str) -> None:
     assert "Traceback" in result.stderr
 
 
+# --- several processes ---
+
+
+class Supervised:
+    """Stands in for `Supervisor`, and remembers what it was to keep alive."""
+
+    def __init__(self) -> None:
+        self.command: Sequence[str] = ()
+        self.processes = 0
+        self.options: dict[str, float] = {}
+
+    def __call__(self, command: Sequence[str], processes: int, **options: float) -> Self:
+        self.command, self.processes, self.options = command, processes, options
+        return self
+
+    def run(self) -> int:
+        return 1
+
+
+@pytest.fixture
+def supervised(served: Served, monkeypatch: pytest.MonkeyPatch) -> Supervised:
+    supervised = Supervised()
+    monkeypatch.setattr("agent_worker.supervision.supervisor.Supervisor", supervised)
+    monkeypatch.setattr("agent_worker.supervision.supervisor.usable_cores", lambda: 3)
+    return supervised
+
+
+def test_several_processes_are_this_command_once_more_for_each(
+    served: Served, supervised: Supervised, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor neither serves nor loads a module; its exit code is the program's."""
+    monkeypatch.setattr(
+        sys, "orig_argv", ["python", "-X", "dev", "-m", "agent_worker.cli", "start"]
+    )
+    monkeypatch.setenv("AGENTS_HANDOVER_GRACE_S", "7")
+    assert invoke("start", module, "--processes", "4").exit_code == 1
+    assert supervised.processes == 4
+    assert supervised.command == [sys.executable, "-X", "dev", "-m", "agent_worker.cli", "start"]
+    assert supervised.options == {"grace_s": 7.0, "refusal_code": ExitCode.USAGE}
+    assert served.names == []
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(3, 3), (1, 0)])
+def test_no_number_of_processes_is_one_for_each_core(
+    supervised: Supervised, module: str, monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
+) -> None:
+    """And where there is one core, nothing has to be supervised."""
+    monkeypatch.setenv("AGENTS_PROCESSES", "0")
+    monkeypatch.setattr("agent_worker.supervision.supervisor.usable_cores", lambda: cores)
+    invoke("start", module)
+    assert supervised.processes == expected
+
+
+def test_a_process_that_is_supervised_serves(
+    served: Served, supervised: Supervised, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is started with the same arguments, and says when it has come up."""
+    said: list[str] = []
+    lifeline = SimpleNamespace(
+        watch=lambda: said.append("watched"), report_up=lambda: said.append("up")
+    )
+    monkeypatch.setattr(Lifeline, "from_environment", lambda: lifeline)
+    assert invoke("start", module, "--processes", "4").exit_code == ExitCode.OK
+    assert (served.names, supervised.processes) == (["support", "billing"], 0)
+    assert said == ["watched", "up"]
+
+
 # --- what is served and where ---
 
 
@@ -233,6 +306,19 @@ def test_on_a_terminal_it_is_a_panel_that_fits(monkeypatch: pytest.MonkeyPatch, 
     )
     assert "s3cret" not in shown
     assert max(map(len, shown.splitlines())) <= int(width)
+
+
+def test_one_of_many_processes_shows_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a terminal, which a panel for each would fill."""
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with capture_logs() as entries:
+        show_ready(Settings(), [definition()], "worker-1", is_one_of_many=True)
+    assert [entry["event"] for entry in entries] == ["worker.serving"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class SharingRedis(Redis):
     def __init__(self, pool: BlockingConnectionPool, *, timeout_s: float) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
+        self._pool = pool
         self._timeout_s = timeout_s
         self._line: _Line | None = None
         self._lines: set[_Line] = set()
@@ -79,7 +80,7 @@ class SharingRedis(Redis):
         """Another connection, for whatever comes from here on."""
         if self._line is not None:
             self._line.retire()
-        line = self._line = _Line(self.connection_pool, self._timeout_s, self._lines.discard)
+        line = self._line = _Line(self._pool, self._timeout_s, self._lines.discard)
         self._lines.add(line)
         return line
 
@@ -158,7 +159,7 @@ class _Line:
     async def _serve(self) -> None:
         error: BaseException = RedisConnectionError("The connection was closed.")
         try:
-            connection = await self._pool.get_connection()
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 self._connection = connection
                 self._opened.set()

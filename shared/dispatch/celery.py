@@ -1,6 +1,7 @@
 """Ringing through Celery."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -35,18 +36,28 @@ sent all the same rings for the second time, which costs a worker a look."""
 _FAULTS: Final = (OSError, KombuError, KombuOperationalError, AMQPError, RedisError)
 
 
+class _Progress:
+    """When something last came of what is being sent, as `time.monotonic` has it."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()
+
+    def note(self) -> None:
+        self.at = time.monotonic()
+
+
 class _Ring:
-    """A ring on its way. Times are those of the event loop's clock."""
+    """A ring on its way."""
 
-    __slots__ = ("given_at", "sent", "taken_at", "wake_up")
+    __slots__ = ("progress", "sent", "wake_up")
 
-    def __init__(self, wake_up: WakeUp) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, wake_up: WakeUp, progress: _Progress) -> None:
         self.wake_up = wake_up
-        self.given_at = loop.time()
-        self.taken_at: float | None = None
-        """When a thread began with it."""
-        self.sent: asyncio.Future[None] = loop.create_future()
+        self.progress = progress
+        """Of all threads while it waits for one, then of its own."""
+        self.sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class CeleryDispatcher:
@@ -64,14 +75,14 @@ class CeleryDispatcher:
         self._waiting: deque[_Ring] = deque()
         self._senders: set[asyncio.Task[None]] = set()
         self._limiter: anyio.CapacityLimiter | None = None
-        self._moved_at = 0.0
-        """When the broker last took a message, on the loop's clock."""
+        self._progress = _Progress()
 
     async def ring(self, wake_ups: Sequence[WakeUp]) -> None:
         """Ring once for each run; see `Dispatcher.ring`."""
-        rings = [_Ring(wake_up) for wake_up in wake_ups]
+        rings = [_Ring(wake_up, self._progress) for wake_up in wake_ups]
         self._waiting += rings
-        if rings and not self._senders:
+        # Those that send may all hang; then this one need not wait to find out.
+        if rings and (not self._senders or time.monotonic() - self._progress.at > _SLOW_S):
             self._start_sender()
         ended = await asyncio.gather(*map(self._wait_sent, rings), return_exceptions=True)
         for error in filter(None, ended):
@@ -84,14 +95,14 @@ class CeleryDispatcher:
         await anyio.to_thread.run_sync(self._app.close)
 
     async def _wait_sent(self, ring: _Ring) -> None:
-        loop = asyncio.get_running_loop()
-        limit_s = self._settings.broker_timeout_s
-        help_out = loop.call_later(_SLOW_S, self._help_out, ring)
+        limit_s, began_at = self._settings.broker_timeout_s, time.monotonic()
+        help_out = asyncio.get_running_loop().call_later(_SLOW_S, self._help_out, ring)
         try:
-            while (
-                not ring.sent.done()
-                and (left_s := self._asked_at(ring) + limit_s - loop.time()) > 0
-            ):
+            while not ring.sent.done():
+                # One that waits behind others is not late while these are sent.
+                left_s = max(began_at, ring.progress.at) + limit_s - time.monotonic()
+                if left_s <= 0:
+                    break
                 await asyncio.wait({ring.sent}, timeout=left_s)
             if ring.sent.done():
                 return ring.sent.result()
@@ -105,15 +116,13 @@ class CeleryDispatcher:
             "AGENTS_BROKER_URL, then submit again; with the same idempotency key that is safe."
         )
 
-    def _asked_at(self, ring: _Ring) -> float:
-        """Since when nothing has come of it. One that waits is not late while others are sent."""
-        return ring.taken_at or max(ring.given_at, self._moved_at)
-
     def _help_out(self, ring: _Ring) -> None:
-        if ring in self._waiting and len(self._senders) < _SENDERS:
+        if ring in self._waiting:
             self._start_sender()
 
     def _start_sender(self) -> None:
+        if len(self._senders) >= _SENDERS:
+            return
         sender = asyncio.create_task(self._drain(), name="rings")
         self._senders.add(sender)
         sender.add_done_callback(self._senders.discard)
@@ -125,25 +134,22 @@ class CeleryDispatcher:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             batch = [ring for ring in batch if not ring.sent.done()]  # some were given up
+            progress = _Progress()
             for ring in batch:
-                ring.taken_at = asyncio.get_running_loop().time()
+                ring.progress = progress
+            wake_ups = [ring.wake_up for ring in batch]
             try:
                 errors = await anyio.to_thread.run_sync(
-                    self._send,
-                    [ring.wake_up for ring in batch],
-                    limiter=self._limiter,
-                    abandon_on_cancel=True,
+                    self._send, wake_ups, progress, limiter=self._limiter, abandon_on_cancel=True
                 )
             except BaseException:
                 for ring in batch:
                     ring.sent.cancel()
                 raise
-            if None in errors:
-                self._moved_at = asyncio.get_running_loop().time()
             for ring, error in zip(batch, errors, strict=True):
                 _settle(ring.sent, error)
 
-    def _send(self, wake_ups: Sequence[WakeUp]) -> list[Exception | None]:
+    def _send(self, wake_ups: Sequence[WakeUp], progress: _Progress) -> list[Exception | None]:
         """Send each; return what went wrong with it, if something did."""
         errors: list[Exception | None] = []
         while len(errors) < len(wake_ups):
@@ -152,6 +158,8 @@ class CeleryDispatcher:
                     for wake_up in wake_ups[len(errors) :]:
                         self._send_one(wake_up, producer)
                         errors.append(None)
+                        progress.note()
+                        self._progress.note()
             except Exception as error:  # noqa: BLE001 - whatever it is, its caller is told
                 errors.append(error)
                 if all(errors[-_GIVEN_UP:]) and len(errors) >= _GIVEN_UP:

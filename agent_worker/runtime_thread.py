@@ -74,10 +74,16 @@ class RuntimeThread:
         except RuntimeError:  # the loop is closed
             waking.close()
             return False
-        while not concurrent.futures.wait({future}, timeout=LIVENESS_CHECK_S).done:
+        while True:
+            try:
+                return future.result(LIVENESS_CHECK_S)
+            except concurrent.futures.CancelledError:
+                return False
+            except TimeoutError:
+                if future.done():  # just now, or it is what the runtime raised
+                    return future.result()
             if not self._thread.is_alive():
                 return False
-        return not future.cancelled() and future.result()
 
     def stop_taking(self) -> None:
         """`Runtime.stop_taking`, soon. Safe to call from a signal handler."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -29,6 +30,10 @@ DOUBT_S: Final = 0.5
 Its server may only be slow, so what was sent over it is waited for as long as ever. But where
 packets vanish, a worker's next heartbeat must not share the fate of the last one.
 """
+
+_HOLDS_UP: Final = frozenset({"ASKING", "WAIT"})
+"""Commands that need a connection of their own, with whatever stands beside them: one is about the
+command behind it, the other holds all of them up."""
 
 _LOOKS: Final = 2
 """How often a connection is looked at in the time after which it is doubted."""
@@ -56,10 +61,7 @@ class SharingRedis(Redis):
             RedisError: No connection, no answer in time, or an error that the server answered.
             OSError: No connection.
         """
-        line = self._line
-        if line is None or line.is_ended or line.is_doubted:
-            line = self._open()
-        answer = await line.ask(words)
+        answer = await self._ask(words)
         if isinstance(answer, Exception):
             raise answer
         callback = self.response_callbacks.get(words[0])
@@ -69,12 +71,29 @@ class SharingRedis(Redis):
         parsed = callback(answer, **options)
         return await parsed if isawaitable(parsed) else parsed
 
+    def pipeline(
+        self,
+        transaction: bool = True,  # noqa: FBT001, FBT002 - redis-py's
+        shard_hint: str | None = None,
+    ) -> Pipeline:
+        """Commands to be sent together. Without a transaction they share the connection, too."""
+        if transaction:
+            return super().pipeline(transaction, shard_hint)
+        return _SharingPipeline(self)
+
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's
         """Close all connections; commands under way fail."""
         self._line = None
         for line in list(self._lines):
             await line.aclose()
         await super().aclose(close_connection_pool)
+
+    async def _ask(self, words: tuple[Any, ...]) -> Any:
+        """An answer, which may be an error of the server."""
+        line = self._line
+        if line is None or line.is_ended or line.is_doubted:
+            line = self._open()
+        return await line.ask(words)
 
     def _open(self) -> "_Line":
         """Another connection, for whatever comes from here on."""
@@ -83,6 +102,31 @@ class SharingRedis(Redis):
         line = self._line = _Line(self._pool, self._timeout_s, self._lines.discard)
         self._lines.add(line)
         return line
+
+
+class _SharingPipeline(Pipeline):
+    """Collects commands as redis-py's pipeline does, and sends them in one turn of the loop."""
+
+    def __init__(self, client: SharingRedis) -> None:
+        super().__init__(
+            client.connection_pool, client.response_callbacks, transaction=False, shard_hint=None
+        )
+        self._client = client
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+        if any(words[0] in _HOLDS_UP for words, _ in self.command_stack):
+            return await super().execute(raise_on_error)
+        commands, self.command_stack = self.command_stack, []
+        answers = await asyncio.gather(
+            *(self._client.execute_command(*words, **options) for words, options in commands),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException) and (
+                raise_on_error or not isinstance(answer, ResponseError)
+            ):
+                raise answer
+        return answers
 
 
 class _Line:

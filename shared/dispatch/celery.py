@@ -84,8 +84,9 @@ class CeleryDispatcher:
         # Those that send may all hang; then this one need not wait to find out.
         if rings and (not self._senders or time.monotonic() - self._progress.at > _SLOW_S):
             self._start_sender()
-        if len(rings) == 1:
-            return await self._wait_sent(rings[0])
+        if len(rings) == 1:  # as nearly always: no task of its own for it
+            await self._wait_sent(rings[0])
+            return
         ended = await asyncio.gather(*map(self._wait_sent, rings), return_exceptions=True)
         for error in filter(None, ended):
             raise error

@@ -24,7 +24,7 @@ def watched(loop: asyncio.AbstractEventLoop) -> Iterator[LogWatch]:
     """Workers give up soon, and whatever goes wrong in one of them is kept."""
     logs = LogWatch()
     loop.set_exception_handler(logs.keep_exception)
-    with logs.installed(), stamina.set_testing(True, attempts=GIVES_UP_AFTER):
+    with logs.installed(), stamina.set_testing(True, attempts=GIVES_UP_AFTER - 1):
         yield logs
 
 

@@ -47,14 +47,14 @@ def measure_system(system: System, engine: str, work: Work) -> Row:
         for who in ("driver", "worker", "redis")
     }
     conditions = conditions_of(work, workers=len(system.workers), engine=engine)
-    return Row(SYSTEM, conditions, {**_speed(taken["wall_s"], work), **cpu})
+    return Row(SYSTEM, conditions, {**speed(taken["wall_s"], work), **cpu})
 
 
 def measure_bare(engine: str, work: Work, environment: Mapping[str, str] | None = None) -> Row:
     """The work in one process that stores nothing and shows nobody."""
     taken = _run("benchmarks.rounds.bare", [engine], work, environment or {})
     figures = {
-        **_speed(taken["wall_s"], work),
+        **speed(taken["wall_s"], work),
         "worker_cpu_ms_per_round": 1000 * taken["cpu_s"] / work.all_rounds,
     }
     return Row(BARE, conditions_of(work, workers=1, engine=engine), figures)
@@ -71,7 +71,8 @@ def conditions_of(work: Work, *, workers: int, engine: str) -> dict[str, Conditi
     }
 
 
-def _speed(wall_s: float, work: Work) -> dict[str, float]:
+def speed(wall_s: float, work: Work) -> dict[str, float]:
+    """The figures of a wall time."""
     return {"wall_s": wall_s, "rounds_per_s": work.all_rounds / wall_s}
 
 

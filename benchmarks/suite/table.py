@@ -1,6 +1,6 @@
 """Rows as a table, and names and numbers in it as people write them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,10 +57,11 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     What a row does not have is left empty.
     """
     made = [Column("", tuple(row.subject for row in rows), is_number=False)]
-    for name in _names(row.conditions for row in rows):
-        made.append(_column(name, [row.conditions.get(name, "") for row in rows]))
-    for name in _names(row.figures for row in rows):
-        made.append(_column(name, [row.figures.get(name, "") for row in rows]))
+    for kind in ("conditions", "figures"):
+        names = dict.fromkeys(name for row in rows for name in getattr(row, kind))
+        made += [
+            _column(name, [getattr(row, kind).get(name, "") for row in rows]) for name in names
+        ]
     if any(row.note for row in rows):
         made.append(Column("note", tuple(row.note for row in rows), is_number=False))
     return made
@@ -77,10 +78,6 @@ def markdown(rows: Sequence[Row]) -> str:
 def _column(name: str, values: Sequence[Condition]) -> Column:
     is_number = all(value == "" or not isinstance(value, str) for value in values)
     return Column(heading(name), tuple(map(number, values)), is_number)
-
-
-def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:
-    return list(dict.fromkeys(name for each in mappings for name in each))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -77,6 +77,6 @@ def test_an_environment_is_made_once_and_anew_when_its_requirements_change(
     peer.prepare()
     assert kept.exists()
     (folder / "requirements.txt").write_text("./there-is-no-such-folder\n")
-    with pytest.raises(UnavailableError, match="cannot be installed: .*there-is-no-such-folder"):
+    with pytest.raises(UnavailableError, match=r"cannot be installed: .*there-is-no-such-folder"):
         peer.prepare()
     assert not kept.exists()

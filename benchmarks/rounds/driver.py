@@ -77,7 +77,7 @@ class Driver:
 async def drive(engine: str, work: Work, workers: Sequence[int]) -> dict[str, float]:
     """A few runs that are not counted, then the work."""
     settings = Settings()
-    redis = Redis.from_url(settings.redis_url)
+    redis = Redis.from_url(settings.effective_redis_url)
     async with AsyncAgentClient(settings) as client, redis:
         driver = Driver(client, redis, workers)
         await driver.measure(engine, Work(min(work.runs, 20 * len(workers)), 2, 0.0))

@@ -40,7 +40,10 @@ def measure_system(system: System, engine: str, work: Work) -> Row:
     """The work, submitted and watched by a driver process."""
     pids = [word for each in system.workers for word in ("--worker-pid", str(each.pid))]
     settings = system.settings
-    environment = {"AGENTS_REDIS_URL": settings.redis_url, "AGENTS_KEY_PREFIX": settings.key_prefix}
+    environment = {
+        "AGENTS_REDIS_URL": settings.effective_redis_url,
+        "AGENTS_KEY_PREFIX": settings.key_prefix,
+    }
     taken = _run("benchmarks.rounds.driver", [engine, *pids], work, environment)
     cpu = {
         f"{who}_cpu_ms_per_round": 1000 * taken[f"{who}_cpu_s"] / work.all_rounds

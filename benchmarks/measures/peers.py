@@ -152,8 +152,9 @@ def run_trial(trial: Trial, environment: Mapping[str, str], log: Path) -> dict[s
     outer = {name: value for name, value in os.environ.items() if name not in _OURS}
     variant = ["--variant", trial.variant] if trial.variant else []
     command = [str(trial.peer.python), "runner.py", *trial.work.as_arguments()]
-    with log.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603  a runner of this repository
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(  # noqa: S603  a runner of this repository
             [*command, "--workers", str(trial.workers), *variant],
             cwd=trial.peer.folder,
             env={**outer, "PYTHONPATH": str(PEERS), **environment},
@@ -162,13 +163,14 @@ def run_trial(trial: Trial, environment: Mapping[str, str], log: Path) -> dict[s
             stderr=errors,
             text=True,
             start_new_session=True,
-        )
-    try:
-        said, _ = process.communicate(timeout=RUN_TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        raise PeerFailedError(f"not done within {RUN_TIMEOUT_S:g} s") from error
-    finally:
-        _stop(process)
+        ) as process,
+    ):
+        try:
+            said, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise PeerFailedError(f"not done within {RUN_TIMEOUT_S:g} s") from error
+        finally:
+            _stop(process)
     if process.returncode or not said.strip():
         words = (log.read_text(errors="replace") + said).strip().splitlines()
         raise PeerFailedError(f"exit code {process.returncode}: {words[-1] if words else 'silent'}")

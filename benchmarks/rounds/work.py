@@ -15,12 +15,12 @@ TOOL: Final = "look_up"
 QUESTION: Final = (
     "Which of the teas in the shop is the right one for a rainy afternoon in the city?"
 )
-ANSWER: Final = "A smoky black one, ".ljust(100, "with milk if you like, ")[:100]
+ANSWER: Final = ("A smoky black one" + ", with milk if you like" * 4)[:100]
 
 
 def look_up(shelf: int) -> str:
     """What the tool says: 100 characters."""
-    return f"Shelf {shelf}: ".ljust(100, "green, black and white tea; ")[:100]
+    return (f"Shelf {shelf}:" + " green, black and white tea;" * 4)[:100]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ WIDTH_IN: Final = 8.0
 BAR_IN: Final = 0.28
 """Inches that a bar takes."""
 
-_STYLE: Final[Mapping[str, Any]] = {
+_STYLE: Final[Mapping[Any, Any]] = {
     "svg.hashsalt": "celery-agents",  # ids are made of it, or else at random
     "svg.fonttype": "none",  # text stays text
     "font.family": "sans-serif",

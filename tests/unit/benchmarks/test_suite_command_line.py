@@ -17,8 +17,8 @@ from benchmarks.suite.stage import Stage, UnavailableError
 
 def test_every_module_of_measures_is_registered_and_loads() -> None:
     folder = Path(command_line.__file__).parents[1] / "measures"
-    name = re.compile(r"^NAME\b", re.MULTILINE)
-    named = {path.stem for path in folder.glob("*.py") if name.search(path.read_text())}
+    naming = re.compile(r"^NAME\b", re.MULTILINE)
+    named = {path.stem for path in folder.glob("*.py") if naming.search(path.read_text())}
     assert named == set(available())
     assert set(available()) <= set(NAMES)
     for name in available():

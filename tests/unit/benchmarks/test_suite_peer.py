@@ -63,7 +63,7 @@ def test_another_python_or_a_missing_npm_is_a_reason_to_skip(
         ('"redis"', '"npm"', "needs npm"),
     ):
         (peer.folder / "peer.toml").write_text(DESCRIPTION.replace(old, new))
-        monkeypatch.setattr(peers.shutil, "which", lambda _: None)
+        monkeypatch.setattr("shutil.which", lambda _: None)
         (changed,) = find_peers(peer.folder.parent)
         with pytest.raises(UnavailableError, match=reason):
             changed.prepare()

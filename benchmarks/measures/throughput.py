@@ -49,12 +49,13 @@ def measure(stage: Stage) -> Measured:
     cells += [("stub", largest), ("http", largest)]
     best: dict[tuple[Cell, int], Row] = {}
     with ModelServerProcess() as server:
-        for workers in WORKERS:
+        for workers in stage.choose(WORKERS, quick=WORKERS[-1:]):
             for cell, row in _rows(stage, cells, workers, {MODEL_URL: server.base_url}):
                 key = cell, _BARE if row.subject == BARE else workers
                 best[key] = max(row, best.get(key, row), key=_speed)
+    ordered = sorted(best.items(), key=lambda each: (cells.index(each[0][0]), each[0][1]))
     return Measured(
-        tuple(row for cell in cells for row in _with_ratios(cell, best)),
+        tuple(_with_ratio(row, best[cell, _BARE]) for (cell, _), row in ordered),
         plots=(
             Bars("Rounds per second", "rounds_per_s", "rounds/s", group_by="engine"),
             Bars("CPU time of workers", "worker_cpu_ms_per_round", "ms/round", group_by="engine"),
@@ -74,14 +75,10 @@ def _rows(
             yield (engine, work), measure_system(system, engine, work)
 
 
-def _with_ratios(cell: Cell, best: Mapping[tuple[Cell, int], Row]) -> Iterator[Row]:
-    bare = best[cell, _BARE]
-    yield bare
-    for workers in WORKERS:
-        row = best[cell, workers]
-        first = {name: row.figures[name] for name in ("wall_s", "rounds_per_s")}
-        ratio = _speed(row) / _speed(bare)
-        yield replace(row, figures={**first, "ratio_to_bare": ratio, **row.figures})
+def _with_ratio(row: Row, bare: Row) -> Row:
+    first = {name: row.figures[name] for name in ("wall_s", "rounds_per_s")}
+    ratio = _speed(row) / _speed(bare)
+    return replace(row, figures={**first, "ratio_to_bare": ratio, **row.figures})
 
 
 def _speed(row: Row) -> float:

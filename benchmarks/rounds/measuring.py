@@ -47,7 +47,7 @@ def measure_system(system: System, engine: str, work: Work) -> Row:
     taken = _run("benchmarks.rounds.driver", [engine, *pids], work, environment)
     cpu = {
         f"{who}_cpu_ms_per_round": 1000 * taken[f"{who}_cpu_s"] / work.all_rounds
-        for who in ("driver", "worker", "redis")
+        for who in ("worker", "driver", "redis")
     }
     conditions = conditions_of(work, workers=len(system.workers), engine=engine)
     return Row(SYSTEM, conditions, {**speed(taken["wall_s"], work), **cpu})

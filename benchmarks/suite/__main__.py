@@ -34,6 +34,8 @@ from benchmarks.system import REPOSITORY
 RESULTS: Final = REPOSITORY / "benchmarks" / "results"
 QUICK_RESULTS: Final = REPOSITORY / ".bench" / "quick"
 """Where tiny versions go, so that they are not taken for figures."""
+WIDTH: Final = 180
+"""Of tables, on a console that is narrower: what is cut off was measured in vain."""
 
 
 def run(names: Sequence[str], folder: Path, console: Console, *, is_quick: bool) -> list[str]:
@@ -91,7 +93,7 @@ def _tell(measured: Measured, console: Console) -> None:
         table.add_column(column.heading, justify="right" if column.is_number else "left")
     for line in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*map(escape, line))
-    console.print(table, highlight=False)
+    console.print(table, width=max(console.width, WIDTH), crop=False, highlight=False)
     for skipped in measured.skipped:
         console.print(f"skipped: {skipped.subject}: {skipped.reason}", markup=False)
 

@@ -21,8 +21,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CPU = {"driver_cpu_ms_per_round", "worker_cpu_ms_per_round", "redis_cpu_ms_per_round"}
 
 
+@pytest.mark.timeout(300)
 def test_a_tiny_throughput_is_measured_and_written_down(tmp_path: Path) -> None:
-    """All three engines, bare and through one and two workers."""
+    """All three engines, bare and through two workers."""
     if find_redis_server() is None:
         missing("there is no Redis server")
     environment = {name: value for name, value in os.environ.items() if "AGENTS_" not in name}
@@ -33,7 +34,7 @@ def test_a_tiny_throughput_is_measured_and_written_down(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=270,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,12 +42,12 @@ def test_a_tiny_throughput_is_measured_and_written_down(tmp_path: Path) -> None:
     assert result.is_quick
     assert not result.measured.skipped
     rows = result.measured.rows
-    assert len(rows) == 9
+    assert len(rows) == 6
     for row in rows:
         ideal = row.conditions["runs"] / row.figures["wall_s"]  # type: ignore[operator]  # numbers
         assert 0 < row.figures["rounds_per_s"] == pytest.approx(ideal * 3)
     ours = [row for row in rows if row.subject == "celery-agents"]
-    assert sorted(row.conditions["workers"] for row in ours) == [1, 1, 1, 2, 2, 2]
+    assert [row.conditions["workers"] for row in ours] == [2, 2, 2]
     assert all(row.figures.keys() >= {"ratio_to_bare", *CPU} for row in ours)
     page = (tmp_path / "README.md").read_text()
     assert page.count("\n| celery-agents | ") == len(ours)

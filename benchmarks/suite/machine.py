@@ -51,7 +51,7 @@ def this_machine() -> Machine:
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)),
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
-        system=f"{_distribution()}, {platform.system()} {platform.release()}",
+        system=f"{_distribution()}, {platform.system()} {_kernel()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         versions={**_packages(), **_servers()},
     )
@@ -69,6 +69,11 @@ def _distribution() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:
         return "unknown distribution"
+
+
+def _kernel() -> str:
+    """Its version, without what a distribution or a provider adds to it."""
+    return platform.release().partition("-")[0]
 
 
 def _packages() -> dict[str, str]:

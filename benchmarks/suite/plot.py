@@ -6,6 +6,7 @@ The same rows give the same file, byte by byte.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS: Final = (
-    "#2563eb", "#9ca3af", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d",
-)  # fmt: skip
-"""Of subjects, in the order in which they come; then from the beginning."""
+OWN: Final[Mapping[str, str]] = {"celery-agents": "#2563eb", "bare loop": "#9ca3af"}
+"""Colours of subjects that are in many plots."""
+COLOURS: Final = ("#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2", "#be185d")
+"""Of all others, in the order in which they come; then from the beginning."""
 WIDTH_IN: Final = 8.0
 BAR_IN: Final = 0.28
 """Inches that a bar takes."""
@@ -66,11 +67,13 @@ def labels(rows: Sequence[Row], without: Iterable[str] = ()) -> list[str]:
 def _label(row: Row, rows: Sequence[Row], without: set[str]) -> str:
     same = [each for each in rows if each.subject == row.subject]
     telling = [
-        name
-        for name in row.conditions
-        if name not in without and len({each.conditions.get(name) for each in same}) > 1
+        name for name in row.conditions if name not in without and len(_values(name, same)) > 1
     ]
     return ", ".join([row.subject, *(_said(name, row.conditions[name]) for name in telling)])
+
+
+def _values(condition: str, rows: Iterable[Row]) -> set[Condition | None]:
+    return {row.conditions.get(condition) for row in rows}
 
 
 def _said(name: str, value: Condition) -> str:
@@ -95,7 +98,7 @@ def _bars(plot: Bars, rows: Sequence[Row]) -> "Figure | None":
     for each, group in zip(axes, groups, strict=True):
         _draw_group(each, plot, group, colours)
         if plot.group_by:
-            each.set_title(_said(plot.group_by, group[0].conditions[plot.group_by]))
+            each.set_title(_group_title(plot.group_by, group, rows))
     return figure
 
 
@@ -112,6 +115,17 @@ def _draw_group(axes: "Axes", plot: Bars, group: Sequence[Row], colours: Mapping
         axes.set_xscale("log")
 
 
+def _group_title(condition: str, group: Sequence[Row], rows: Sequence[Row]) -> str:
+    """The condition, and what else the whole group has in common while others differ."""
+    shared = group[0].conditions
+    telling = [
+        name
+        for name in shared
+        if name != condition and len(_values(name, group)) == 1 < len(_values(name, rows))
+    ]
+    return ", ".join(_said(name, shared[name]) for name in [condition, *telling])
+
+
 def _groups(rows: Sequence[Row], condition: str) -> list[list[Row]]:
     """Rows by the value of a condition, those without it left out; all of them for none."""
     if not condition:
@@ -124,8 +138,8 @@ def _groups(rows: Sequence[Row], condition: str) -> list[list[Row]]:
 
 
 def _colours(subjects: Iterable[str]) -> dict[str, str]:
-    names = dict.fromkeys(subjects)
-    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+    others = dict.fromkeys(name for name in subjects if name not in OWN)
+    return {**OWN, **dict(zip(others, cycle(COLOURS), strict=False))}
 
 
 # --- Lines ----------------------------------------------------------------------------------------

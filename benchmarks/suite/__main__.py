@@ -8,6 +8,7 @@ one has to leave out on this machine is said, and is no failure.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -115,6 +116,8 @@ def main() -> int:
         return 0
     if not can_plot():
         console.print("Without plots: matplotlib is not installed (the extra `bench`).")
+    # Ended as by `sys.exit`, so that servers and workers are stopped, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = options.results or (QUICK_RESULTS if options.quick else RESULTS)
     chosen = [name for name in names if name in (options.only or names)]
     failed = run(chosen, folder, console, is_quick=options.quick)

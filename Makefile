@@ -2,10 +2,11 @@
 #
 #   PYTHON=python3.12   the Python that a new $(VENV) is made of
 #   VENV=.venv-3.13     another environment, say for another Python
-#   ARGS="-k lease"     further arguments for pytest (make test) or the harness (make chaos)
+#   ARGS="-k lease"     further arguments for pytest (make test), the harness (make chaos) or the
+#                       suite (make bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down test model-check chaos check lint fmt docs-check clean
+.PHONY: help setup run up down test model-check chaos bench check lint fmt docs-check clean
 
 VENV ?= .venv
 JOBS ?= 4
@@ -43,6 +44,9 @@ test: $(STAMP) ## Run the tests (ARGS="-k lease" for some of them, JOBS=0 one by
 
 chaos: $(STAMP) ## Harm a whole system for a minute and verify what is left (ARGS="--seed 2 --broker rabbitmq")
 	@$(PY) -m benchmarks.chaos --runs 100 --workers 3 --minutes 0.8 $(ARGS)
+
+bench: $(STAMP) ## Measure everything, beside other systems; writes benchmarks/results (ARGS="--only throughput")
+	@$(PY) -m benchmarks.suite $(ARGS)
 
 # 50 steps each, over the stores in memory and in Redis; a quarter of an hour.
 model-check: export AGENTS_TEST_EXAMPLES ?= 2000

@@ -1,0 +1,1 @@
+"""Measurements, one module each: NAME, TITLE and `measure(stage)`; `benchmarks.suite` runs them."""

@@ -93,12 +93,12 @@ def measure(runs: int, latency_s: float, console: Console) -> Figures:
         before = server.stats()
         with run_system("benchmarks.in_flight_agents", environment=environment) as system:
             pid = system.workers[0].pid
-            idle = _memory_mib(pid, "VmRSS")
+            idle = memory_mib(pid, "VmRSS")
             with Progress(console=console, transient=True) as progress:
                 started = time.perf_counter()
                 completed, seen = asyncio.run(drive(system, runs, progress))
                 wall = time.perf_counter() - started
-            peak = _memory_mib(pid, "VmHWM")
+            peak = memory_mib(pid, "VmHWM")
         counts = server.stats()
     if counts.requests - before.requests != ROUNDS * runs:
         raise RuntimeError(f"{counts.requests - before.requests} model calls for {runs} runs")
@@ -129,7 +129,7 @@ def _run_bare(runs: int, environment: Mapping[str, str]) -> dict[str, float]:
     return figures
 
 
-def _memory_mib(pid: int | None, field: str) -> float:
+def memory_mib(pid: int | None, field: str) -> float:
     """One figure of /proc, which only Linux has."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(field + ":"):

@@ -9,6 +9,7 @@ JSON.
 import argparse
 import asyncio
 import json
+import resource
 import sys
 import time
 
@@ -43,11 +44,25 @@ async def _run(engine: str, work: Work) -> str:
 
 
 async def measure(engine: str, work: Work) -> dict[str, float]:
-    """Seconds that all of it took; a few runs before it are not counted."""
+    """Seconds that all of it took, and the memory before it and at most.
+
+    A few runs before it are not counted.
+    """
     await run_all(engine, Work(min(work.runs, 20), 2, 0.0))
+    idle_kib = _peak_kib()
     started, busy = time.perf_counter(), time.process_time()
     await run_all(engine, work)
-    return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - busy}
+    return {
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": time.process_time() - busy,
+        "idle_kib": idle_kib,
+        "peak_kib": _peak_kib(),
+    }
+
+
+def _peak_kib() -> float:
+    """The most memory that this process has had; on Linux in this unit."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:

@@ -55,12 +55,19 @@ def measure_system(system: System, engine: str, work: Work) -> Row:
 
 def measure_bare(engine: str, work: Work, environment: Mapping[str, str] | None = None) -> Row:
     """The work in one process that stores nothing and shows nobody."""
-    taken = _run("benchmarks.rounds.bare", [engine], work, environment or {})
+    taken = run_bare(engine, work, environment)
     figures = {
         **speed(taken["wall_s"], work),
         "worker_cpu_ms_per_round": 1000 * taken["cpu_s"] / work.all_rounds,
     }
     return Row(BARE, conditions_of(work, workers=1, engine=engine), figures)
+
+
+def run_bare(
+    engine: str, work: Work, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """All that `benchmarks.rounds.bare` says."""
+    return _run("benchmarks.rounds.bare", [engine], work, environment or {})
 
 
 def conditions_of(work: Work, *, workers: int, engine: str) -> dict[str, Condition]:

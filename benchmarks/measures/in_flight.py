@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent_client import AgentClient
-from benchmarks.in_flight import memory_mib
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.rounds.measuring import (
     BARE,
     SYSTEM,
@@ -25,6 +25,8 @@ NAME: Final = "in_flight"
 TITLE: Final = "Thousands of runs in one worker"
 
 _LOOK_S: Final = 0.25
+_PATIENCE: Final = {"AGENTS_BROKER_TIMEOUT_S": "60", "AGENTS_REDIS_TIMEOUT_S": "60"}
+"""For the driver, all of whose submits wait for each other."""
 _EXPLANATION: Final = """
 All runs are in flight in one worker process at the same time and wait for their model most of it:
 each asks twice, with a tool call in between. Every message is stored and seen by a watcher in
@@ -52,25 +54,24 @@ def measure(stage: Stage) -> Measured:
 def _in_flight(engine: str, work: Work) -> Row:
     with run_workers(1, {"AGENTS_CONCURRENCY": str(work.runs)}) as system:
         pid = system.workers[0].pid
-        idle_mib = memory_mib(pid, "VmRSS")
+        idle = resident_mib(pid)
         with _looking(system.settings) as seen:
-            row = measure_system(system, engine, work)
-        peak_mib = memory_mib(pid, "VmHWM")
-    figures = _figures(work, row.figures["wall_s"], idle_mib, peak_mib)
+            row = measure_system(system, engine, work, _PATIENCE)
+        figures = _figures(work, row.figures["wall_s"], idle, peak_mib(pid))
     return Row(SYSTEM, row.conditions, {**figures, "in_flight": seen.most})
 
 
 def _bare(work: Work) -> Row:
     taken = run_bare("stub", work)
-    figures = _figures(work, taken["wall_s"], taken["idle_kib"] / 1024, taken["peak_kib"] / 1024)
+    figures = _figures(work, taken["wall_s"], taken["idle_mib"], taken["peak_mib"])
     return Row(BARE, conditions_of(work, workers=1, engine="stub"), figures)
 
 
-def _figures(work: Work, wall_s: float, idle_mib: float, peak_mib: float) -> dict[str, float]:
+def _figures(work: Work, wall_s: float, idle: float, peak: float) -> dict[str, float]:
     return {
-        "kib_per_run": (peak_mib - idle_mib) * 1024 / work.runs,
-        "idle_mib": idle_mib,
-        "peak_mib": peak_mib,
+        "kib_per_run": (peak - idle) * 1024 / work.runs,
+        "idle_mib": idle,
+        "peak_mib": peak,
         "wall_s": wall_s,
         "times_ideal": wall_s / work.ideal_s,
     }

@@ -9,7 +9,7 @@ JSON.
 import argparse
 import asyncio
 import json
-import resource
+import os
 import sys
 import time
 
@@ -17,6 +17,7 @@ import uvloop
 
 from agent_worker import RunInfo
 from agent_worker.engine.protocol import EngineLimits, EngineRequest
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.rounds.agents import http_agent, stub_agent, tell
 from benchmarks.rounds.work import ANSWER, QUESTION, Work, add_arguments, work_of
 from shared.message import Draft, Message, user_draft
@@ -49,20 +50,15 @@ async def measure(engine: str, work: Work) -> dict[str, float]:
     A few runs before it are not counted.
     """
     await run_all(engine, Work(min(work.runs, 20), 2, 0.0))
-    idle_kib = _peak_kib()
+    idle_mib = resident_mib(os.getpid())
     started, busy = time.perf_counter(), time.process_time()
     await run_all(engine, work)
     return {
         "wall_s": time.perf_counter() - started,
         "cpu_s": time.process_time() - busy,
-        "idle_kib": idle_kib,
-        "peak_kib": _peak_kib(),
+        "idle_mib": idle_mib,
+        "peak_mib": peak_mib(os.getpid()),
     }
-
-
-def _peak_kib() -> float:
-    """The most memory that this process has had; on Linux in this unit."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:

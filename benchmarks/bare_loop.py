@@ -7,13 +7,14 @@ What the agent library and its HTTP client take by themselves, for comparison. P
 
 import asyncio
 import json
-import resource
+import os
 import sys
 import time
 
 import uvloop
 
 from benchmarks.in_flight_agents import agent
+from benchmarks.memory import peak_mib, resident_mib
 
 
 async def run_all(runs: int) -> float:
@@ -26,14 +27,13 @@ async def run_all(runs: int) -> float:
 def main() -> None:
     """Run from the command line."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        idle = resident_mib(os.getpid())
         wall = runner.run(run_all(int(sys.argv[1])))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     figures = {
         "wall_s": wall,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "cpu_s": time.process_time(),
         "idle_mib": idle,
-        "peak_mib": usage.ru_maxrss / 1024,
+        "peak_mib": peak_mib(os.getpid()),
     }
     sys.stdout.write(json.dumps(figures))
 

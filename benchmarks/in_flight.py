@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
 from agent_client import AsyncAgentClient, RunStatus
 from benchmarks.in_flight_agents import LATENCY, MODEL_URL
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.system import REPOSITORY, System, run_system
 from tests.model_server import ModelServerProcess
 
@@ -93,12 +93,12 @@ def measure(runs: int, latency_s: float, console: Console) -> Figures:
         before = server.stats()
         with run_system("benchmarks.in_flight_agents", environment=environment) as system:
             pid = system.workers[0].pid
-            idle = _memory_mib(pid, "VmRSS")
+            idle = resident_mib(pid)
             with Progress(console=console, transient=True) as progress:
                 started = time.perf_counter()
                 completed, seen = asyncio.run(drive(system, runs, progress))
                 wall = time.perf_counter() - started
-            peak = _memory_mib(pid, "VmHWM")
+            peak = peak_mib(pid)
         counts = server.stats()
     if counts.requests - before.requests != ROUNDS * runs:
         raise RuntimeError(f"{counts.requests - before.requests} model calls for {runs} runs")
@@ -127,14 +127,6 @@ def _run_bare(runs: int, environment: Mapping[str, str]) -> dict[str, float]:
     )
     figures: dict[str, float] = json.loads(finished.stdout)
     return figures
-
-
-def _memory_mib(pid: int | None, field: str) -> float:
-    """One figure of /proc, which only Linux has."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"{field} is not in /proc/{pid}/status")
 
 
 def main() -> int:

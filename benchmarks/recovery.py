@@ -26,6 +26,7 @@ from rich.table import Table
 
 from agent_client import AsyncAgentClient, AsyncRun
 from agent_worker.testing import WorkerProcess
+from benchmarks.quantile import quantile
 from benchmarks.recovery_agents import STARTS
 from benchmarks.system import System, run_system
 
@@ -104,10 +105,10 @@ async def _wait_ended(worker: WorkerProcess, since: float) -> float:
     return time.time() - since
 
 
-def measure(kills: int, stops: int, runs: int, console: Console) -> list[Figures]:
+def measure(kills: int, stops: int, runs: int, bar: Progress) -> list[Figures]:
     """Start everything, measure, stop everything."""
     figures = []
-    with tempfile.TemporaryDirectory() as folder, Progress(console=console, transient=True) as bar:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "starts.jsonl"
         environment = {STARTS: str(path)}
         with run_system(
@@ -128,18 +129,13 @@ def measure(kills: int, stops: int, runs: int, console: Console) -> list[Figures
 def _summed_up(
     number: signal.Signals, times: int, pauses: Sequence[float], exits: Sequence[float]
 ) -> Figures:
-    ordered = sorted(pauses)
-
-    def share(part: float) -> float:
-        return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
-
     return Figures(
         signal=number.name,
         signals=times,
-        runs=len(ordered),
-        p50_s=share(0.5),
-        p95_s=share(0.95),
-        max_s=ordered[-1],
+        runs=len(pauses),
+        p50_s=quantile(pauses, 0.5),
+        p95_s=quantile(pauses, 0.95),
+        max_s=max(pauses),
         exit_max_s=max(exits),
     )
 
@@ -163,7 +159,8 @@ def main() -> int:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     options = parser.parse_args()
     console = Console(stderr=options.format == "json")
-    figures = measure(options.kills, options.stops, options.runs, console)
+    with Progress(console=console, transient=True) as bar:
+        figures = measure(options.kills, options.stops, options.runs, bar)
     if options.format == "json":
         json.dump([asdict(each) for each in figures], sys.stdout, indent=2)
     else:

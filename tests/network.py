@@ -5,11 +5,23 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 HOST: Final = "127.0.0.1"
 CHUNK: Final = 65_536
 START_S: Final = 10.0
+
+
+class Ear(Protocol):
+    """Hears what passes, before it is passed on. `link` is the number of a client's connection."""
+
+    def hear_request(self, link: int, data: bytes) -> None:
+        """A piece of what the client sent."""
+        ...
+
+    def hear_answer(self, link: int, data: bytes) -> None:
+        """A piece of what the server sent."""
+        ...
 
 
 class Proxy:
@@ -17,11 +29,14 @@ class Proxy:
 
     It runs in a thread of its own, so a test on an event loop may block and the network goes on.
     All methods may be called from any thread. Whatever was done, `restore` makes new connections
-    pass again; those that lost bytes are closed, since nothing could make them whole.
+    pass again; those that lost bytes are closed, since nothing could make them whole. `ear` is
+    called in that thread.
     """
 
-    def __init__(self, port: int, host: str = HOST) -> None:
+    def __init__(self, port: int, host: str = HOST, *, ear: Ear | None = None) -> None:
         self._server = (host, port)
+        self._ear = ear
+        self._accepted = 0
         self._links: set[_Link] = set()
         self._is_cut = False
         self._swallows_requests = False
@@ -131,7 +146,8 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        link = _Link(writer, to_server)
+        self._accepted += 1
+        link = _Link(self._accepted, writer, to_server)
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as pumps:
@@ -145,6 +161,8 @@ class Proxy:
 
     async def _pump_requests(self, link: "_Link", reader: asyncio.StreamReader) -> None:
         while data := await reader.read(CHUNK):
+            if self._ear is not None:
+                self._ear.hear_request(link.number, data)
             if self._pattern is not None and self._pattern in data:
                 self._pattern = None
                 link.is_deaf = True
@@ -157,6 +175,8 @@ class Proxy:
 
     async def _pump_answers(self, link: "_Link", reader: asyncio.StreamReader) -> None:
         while data := await reader.read(CHUNK):
+            if self._ear is not None:
+                self._ear.hear_answer(link.number, data)
             if self._swallows_answers or link.is_deaf:
                 link.is_damaged = True
                 self.swallowed += 1
@@ -182,7 +202,10 @@ class _EndedError(Exception):
 class _Link:
     """A client's connection and the one that was opened for it."""
 
-    def __init__(self, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, number: int, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter
+    ) -> None:
+        self.number = number
         self.to_client = to_client
         self.to_server = to_server
         self.is_deaf = False

@@ -1,7 +1,6 @@
 """Recovery: how long runs waited for another worker, from the workers' own logs."""
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final
 
 from benchmarks.chaos.evidence import Harm, LogEntry
 from benchmarks.chaos.schedule import FaultKind
+from benchmarks.quantile import quantile
 
 _TAKEN: Final = frozenset({"run.leased", "run.resumed"})
 _LET_GO: Final = frozenset(
@@ -34,11 +34,7 @@ class Spread:
         ordered = sorted(values)
         if not ordered:
             return cls()
-
-        def rank(share: float) -> float:
-            return ordered[math.ceil(share * len(ordered)) - 1]
-
-        return cls(len(ordered), rank(0.5), rank(0.95), ordered[-1])
+        return cls(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.95), ordered[-1])
 
 
 def read_log(path: Path) -> list[LogEntry]:

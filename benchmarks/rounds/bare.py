@@ -9,6 +9,7 @@ JSON.
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 
@@ -16,6 +17,7 @@ import uvloop
 
 from agent_worker import RunInfo
 from agent_worker.engine.protocol import EngineLimits, EngineRequest
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.rounds.agents import http_agent, stub_agent, tell
 from benchmarks.rounds.work import ANSWER, QUESTION, Work, add_arguments, work_of
 from shared.message import Draft, Message, user_draft
@@ -43,11 +45,20 @@ async def _run(engine: str, work: Work) -> str:
 
 
 async def measure(engine: str, work: Work) -> dict[str, float]:
-    """Seconds that all of it took; a few runs before it are not counted."""
+    """Seconds that all of it took, and the memory before it and at most.
+
+    A few runs before it are not counted.
+    """
     await run_all(engine, Work(min(work.runs, 20), 2, 0.0))
+    idle_mib = resident_mib(os.getpid())
     started, busy = time.perf_counter(), time.process_time()
     await run_all(engine, work)
-    return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - busy}
+    return {
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": time.process_time() - busy,
+        "idle_mib": idle_mib,
+        "peak_mib": peak_mib(os.getpid()),
+    }
 
 
 def main() -> None:

@@ -36,15 +36,18 @@ def run_workers(workers: int, environment: Mapping[str, str] | None = None) -> I
         yield system
 
 
-def measure_system(system: System, engine: str, work: Work) -> Row:
-    """The work, submitted and watched by a driver process."""
+def measure_system(
+    system: System, engine: str, work: Work, environment: Mapping[str, str] | None = None
+) -> Row:
+    """The work, submitted and watched by a driver process, which is given `environment` as well."""
     pids = [word for each in system.workers for word in ("--worker-pid", str(each.pid))]
     settings = system.settings
-    environment = {
+    own = {
         "AGENTS_REDIS_URL": settings.effective_redis_url,
         "AGENTS_KEY_PREFIX": settings.key_prefix,
+        **(environment or {}),
     }
-    taken = _run("benchmarks.rounds.driver", [engine, *pids], work, environment)
+    taken = _run("benchmarks.rounds.driver", [engine, *pids], work, own)
     cpu = {
         f"{who}_cpu_ms_per_round": 1000 * taken[f"{who}_cpu_s"] / work.all_rounds
         for who in ("worker", "driver", "redis")
@@ -55,12 +58,19 @@ def measure_system(system: System, engine: str, work: Work) -> Row:
 
 def measure_bare(engine: str, work: Work, environment: Mapping[str, str] | None = None) -> Row:
     """The work in one process that stores nothing and shows nobody."""
-    taken = _run("benchmarks.rounds.bare", [engine], work, environment or {})
+    taken = run_bare(engine, work, environment)
     figures = {
         **speed(taken["wall_s"], work),
         "worker_cpu_ms_per_round": 1000 * taken["cpu_s"] / work.all_rounds,
     }
     return Row(BARE, conditions_of(work, workers=1, engine=engine), figures)
+
+
+def run_bare(
+    engine: str, work: Work, environment: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """All that `benchmarks.rounds.bare` says."""
+    return _run("benchmarks.rounds.bare", [engine], work, environment or {})
 
 
 def conditions_of(work: Work, *, workers: int, engine: str) -> dict[str, Condition]:

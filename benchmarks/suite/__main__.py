@@ -8,6 +8,7 @@ one has to leave out on this machine is said, and is no failure.
 """
 
 import argparse
+import logging
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -118,6 +120,8 @@ def main() -> int:
         console.print("Without plots: matplotlib is not installed (the extra `bench`).")
     # Ended as by `sys.exit`, so that servers and workers are stopped, too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # What clients warn of (no worker is alive, where none shall be) would stand between the bars.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = options.results or (QUICK_RESULTS if options.quick else RESULTS)
     chosen = [name for name in names if name in (options.only or names)]
     failed = run(chosen, folder, console, is_quick=options.quick)

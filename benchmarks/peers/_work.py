@@ -144,6 +144,32 @@ async def agent(run: int, rounds: int, latency_s: float) -> AsyncIterator[Messag
     yield answer(run)
 
 
+# --- Where a system leaves the messages to its users: one Redis list for each run -----------------
+
+WORKERS_READY: Final = "workers-ready"
+"""Redis key: how many workers said that they are ready."""
+
+
+def conversation_of(run: int) -> str:
+    """Name the list that a run's messages are pushed to, each as JSON."""
+    return f"conversation:{run}"
+
+
+def count_stored(work: Work, read: Callable[[str], Sequence[str | bytes]]) -> int:
+    """Count the messages of all runs; those of a run that has others, or more, do not count.
+
+    Args:
+        work: What was asked for.
+        read: Gives all values of a list by its key.
+    """
+    count = 0
+    for run in range(work.runs):
+        stored = [json.loads(each) for each in read(conversation_of(run))]
+        if stored == transcript(run, work.rounds):
+            count += len(stored)
+    return count
+
+
 # --- Workers and servers --------------------------------------------------------------------------
 
 

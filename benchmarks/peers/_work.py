@@ -85,12 +85,12 @@ def arguments(run: int, number: int) -> dict[str, int]:
 
 def look_up(run: int, number: int) -> str:
     """Answer at once, as the tool does, with about 100 characters."""
-    return f"Shelf {number} for question {run}: ".ljust(100, "green, black and white tea; ")[:100]
+    return (f"Shelf {number} for question {run}: " + "green, black and white tea; " * 4)[:100]
 
 
 def final(run: int) -> str:
     """Say what the model says in the last round: about 100 characters."""
-    return f"Answer {run}: a smoky black one, ".ljust(100, "with milk if you like, ")[:100]
+    return (f"Answer {run}: a smoky black one, " + "with milk if you like, " * 4)[:100]
 
 
 def call_id(run: int, number: int) -> str:

@@ -33,7 +33,7 @@ WARM_UP_RUNS: Final = 20
 """For each worker."""
 
 STARTUP_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 3.0
 """What was started may take so long to end by itself before it is killed."""
 
 

@@ -17,13 +17,17 @@ from _work import (
 )
 from celery import Celery
 from celery.signals import worker_ready
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
 
 REDIS_URL = os.environ["REDIS_URL"]
 
 app = Celery("tasks", broker=REDIS_URL, backend=REDIS_URL)
-app.conf.worker_prefetch_multiplier = 1  # as the documentation asks for long tasks
-redis = Redis.from_url(REDIS_URL)
+app.conf.update(
+    worker_prefetch_multiplier=1,  # as the documentation asks for long tasks
+    result_backend_thread_safe=True,  # one pool of connections, not one for each thread
+    redis_max_connections=1000,  # without it the pool has 100, and an error for the next
+)
+redis = Redis.from_pool(BlockingConnectionPool.from_url(REDIS_URL))
 
 
 @worker_ready.connect

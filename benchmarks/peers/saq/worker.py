@@ -5,14 +5,14 @@ import os
 from typing import Any
 
 from _work import WORKERS_READY, agent, conversation_of, final
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from saq import Queue
 
 REDIS_URL = os.environ["REDIS_URL"]
 CONCURRENCY = "CONCURRENCY"
 """Environment variable: how many runs a worker takes at once."""
 
-redis = Redis.from_url(REDIS_URL)
+redis = Redis.from_pool(BlockingConnectionPool.from_url(REDIS_URL))
 
 
 async def count_worker(_: dict[str, Any]) -> None:

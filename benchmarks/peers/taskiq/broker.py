@@ -4,7 +4,7 @@ import json
 import os
 
 from _work import WORKERS_READY, agent, conversation_of, final
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from taskiq import TaskiqEvents, TaskiqState
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
@@ -15,7 +15,7 @@ RESULT_TTL_S = 3600
 broker = RedisStreamBroker(REDIS_URL).with_result_backend(
     RedisAsyncResultBackend(REDIS_URL, result_ex_time=RESULT_TTL_S)
 )
-redis = Redis.from_url(REDIS_URL)
+redis = Redis.from_pool(BlockingConnectionPool.from_url(REDIS_URL))
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)

@@ -11,7 +11,7 @@ from _work import WORKERS_READY, Work, count_stored, final, parse, report, start
 from broker import REDIS_URL, broker, run_agent
 from redis import Redis
 
-CHECK_INTERVAL_S = 0.1
+CHECK_INTERVAL_S = 0.05
 """How often the driver asks for each result; there is no way to be told."""
 RESULT_TIMEOUT_S = 120.0
 

@@ -109,9 +109,9 @@ async def watched(client: LangGraphClient, work: Work, run: int) -> tuple[bool, 
 
 
 async def stored(client: LangGraphClient, work: Work, run: int) -> int:
-    """Count right messages in the state that is kept of a thread."""
-    state: Any = await client.threads.get_state(thread_of(run))
-    messages = [chat_form(message) for message in state["values"]["messages"]]
+    """Count right messages in the values that are kept of a thread."""
+    thread: Any = await client.threads.get(thread_of(run))
+    messages = [chat_form(message) for message in thread["values"]["messages"]]
     return matches(messages, run, work.rounds)
 
 

@@ -271,6 +271,7 @@ class Hints:
         When nothing was for `RECHECK_S`, look at the run without a hint.
         """
         self._view.patience.reset()
+        self._bell.clear()
         hinted = self._poll()
         if not (hinted.run or hinted.messages):
             await self._bell.wait(RECHECK_S)

@@ -22,18 +22,22 @@ class Bell:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when it was rung since the last call returned, or when the time is over."""
-        if not self._is_rung:
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            limit = loop.call_later(timeout_s, _wake, self._waiter)
-            try:
-                await self._waiter
-            finally:
-                limit.cancel()
-                self._waiter = None
+    def clear(self) -> None:
+        """Forget that it was rung. Whoever looks at its sources next misses nothing."""
         self._is_rung = False
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when it was rung since it was cleared, or when the time is over."""
+        if self._is_rung:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        limit = loop.call_later(timeout_s, _wake, self._waiter)
+        try:
+            await self._waiter
+        finally:
+            limit.cancel()
+            self._waiter = None
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

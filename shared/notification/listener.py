@@ -45,6 +45,7 @@ class Listener:
 
     async def wait(self, timeout_s: float) -> bool:
         """See `Subscription.wait`."""
+        self._bell.clear()
         if not (self._is_hinted or self._is_closed):
             await self._bell.wait(timeout_s)
         return self.poll()

@@ -321,7 +321,7 @@ async def test_a_run_whose_store_stays_away_is_taken_up_again(
     """The worker lets go of the run, and its own sweep finds it once the store is back."""
     monkeypatch.setattr(persistence, "STORE_PATIENCE_S", 0.05)
     away = raises(StoreUnavailableError("away"))
-    stage.faults.add("append", away, away)
+    stage.faults.add("append", away, away, away)
     worker = stage.worker(ScriptedEngine(SCRIPT))
     run_id = await stage.submit("room")
     with structlog.testing.capture_logs() as entries:

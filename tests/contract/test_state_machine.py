@@ -24,7 +24,7 @@ LOCAL = {
     "file": lambda place, clock: FileConversationStore(place, clock=clock),
     "sqlite": lambda place, clock: SqliteConversationStore(place, clock=clock),
 }
-EXAMPLES = int(os.environ.get("AGENTS_TEST_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("AGENTS_TEST_EXAMPLES", "60"))
 
 
 @pytest.fixture

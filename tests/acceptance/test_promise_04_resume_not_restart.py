@@ -86,13 +86,13 @@ async def test_a_model_call_in_flight_is_made_again(
 ) -> None:
     """Killed while the model thinks about its second answer: that one call is made again."""
     script = play([("note", "a")], [("think", "idea"), ("note", "b")])
-    run = await faulty_client.submit("script", script, conversation_id="thinking")
+    run = await faulty_client.submit("script", script, conversation_id="thought-twice")
     (await worker_asking(faulty, 1)).kill()
     permit(faulty.traces, "idea")
     assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
     assert rounds(faulty.traces) == [0, 1, 1, 2]
     assert started(faulty.traces) == ["a", "b"]
-    assert positions(await faulty_client.history("thinking")) == list(range(6))
+    assert positions(await faulty_client.history("thought-twice")) == list(range(6))
 
 
 @pytest.mark.parametrize("where", ["model call", "after-append-1"])
@@ -135,14 +135,14 @@ async def test_the_next_run_is_found_though_nobody_was_rung(
     """Killed between the end of a run and the ring for the conversation's next one."""
     arm(faulty.traces, "after-finish")
     permit(faulty.traces, "gate")
-    first = await faulty_client.submit("script", SCRIPT, conversation_id="line")
-    second = await faulty_client.submit("script", play([("note", "c")]), conversation_id="line")
+    first = await faulty_client.submit("script", SCRIPT, conversation_id="cut-line")
+    second = await faulty_client.submit("script", play([("note", "c")]), conversation_id="cut-line")
     for run in (first, second):
         assert (await run.result(timeout_s=RESULT_S)).status is RunStatus.COMPLETED
         assert (await run.get()).attempts == 1
     assert await one_is_dead(faulty), "the point was not reached"
     assert started(faulty.traces) == ["a", "b", "c", "gate"]
-    history = await faulty_client.history("line")
+    history = await faulty_client.history("cut-line")
     check_whole(history[:7])
     assert positions(history[7:]) == list(range(4))
 

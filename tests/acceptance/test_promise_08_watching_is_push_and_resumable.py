@@ -147,7 +147,7 @@ async def test_a_thousand_watchers_share_one_listening_connection(
     client: AsyncAgentClient, agents_settings: Settings, traces: Path
 ) -> None:
     """All of a process's watchers see everything over one connection that listens."""
-    run = await client.submit("script", play([("wait", "gate")]), conversation_id="crowd")
+    run = await client.submit("script", play([("wait", "gate")]), conversation_id="watched-crowd")
     started = 0
 
     async def watch() -> list[str]:

@@ -116,8 +116,6 @@ def main() -> int:
         return 0
     if not can_plot():
         console.print("Without plots: matplotlib is not installed (the extra `bench`).")
-    # Ended as by `sys.exit`, so that servers and workers are stopped, too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = options.results or (QUICK_RESULTS if options.quick else RESULTS)
     chosen = [name for name in names if name in (options.only or names)]
     failed = run(chosen, folder, console, is_quick=options.quick)
@@ -128,4 +126,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Ended as by `sys.exit`, so that servers and workers are stopped, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

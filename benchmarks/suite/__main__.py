@@ -118,10 +118,6 @@ def main() -> int:
         return 0
     if not can_plot():
         console.print("Without plots: matplotlib is not installed (the extra `bench`).")
-    # Ended as by `sys.exit`, so that servers and workers are stopped, too.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    # What clients warn of (no worker is alive, where none shall be) would stand between the bars.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = options.results or (QUICK_RESULTS if options.quick else RESULTS)
     chosen = [name for name in names if name in (options.only or names)]
     failed = run(chosen, folder, console, is_quick=options.quick)
@@ -132,4 +128,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # What clients warn of (no worker is alive, where none shall be) would stand between the bars.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    # Ended as by `sys.exit`, so that servers and workers are stopped, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())

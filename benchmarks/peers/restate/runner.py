@@ -20,7 +20,7 @@ from _work import Message, Work
 
 SERVER_VERSION = "1.7.12"
 FOLDER = Path(os.environ["PEER_FOLDER"])
-CACHE = Path(os.environ.get("PEER_CACHE") or Path(sys.prefix) / "node")
+CACHE = Path(os.environ.get("PEER_CACHE") or Path(sys.prefix) / "node") / SERVER_VERSION
 """Where npm puts the server."""
 
 HYPERCORN = """
@@ -31,7 +31,7 @@ h2_max_concurrent_streams = 2147483647
 keep_alive_max_requests = 2147483647
 keep_alive_timeout = 2147483647
 """
-"""As Restate's documentation has it for production."""
+"""As Restate's documentation has it for production; uvloop comes from Hypercorn's."""
 
 JOURNALS = """
 SELECT called.target_service_key AS run, entry.entry_type, entry.entry_json

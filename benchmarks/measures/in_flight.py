@@ -40,7 +40,7 @@ same over HTTP.
 
 def measure(stage: Stage) -> Measured:
     """A plain function, then Pydantic AI and its bare loop."""
-    work = stage.choose(Work(2_000, 2, 5.0), quick=Work(20, 2, 0.5))
+    work = stage.choose(Work(2_000, 2, 10.0), quick=Work(20, 2, 0.5))
     plain, stub, bare = (
         _bare(work) if step == BARE else _in_flight(step, work)
         for step in stage.track(("plain", "stub", BARE))

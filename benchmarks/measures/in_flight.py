@@ -28,12 +28,12 @@ _LOOK_S: Final = 0.25
 _PATIENCE: Final = {"AGENTS_BROKER_TIMEOUT_S": "60", "AGENTS_REDIS_TIMEOUT_S": "60"}
 """For the driver, all of whose submits wait for each other."""
 _EXPLANATION: Final = """
-All runs are in flight in one worker process at the same time and wait for their model most of it:
-each asks twice, with a tool call in between. Every message is stored and seen by a watcher in
-another process. `KiB/run` is the peak of the process's resident memory without what it had before,
-for each run; `over bare` is that without what the agent library takes by itself, in a process that
-does nothing else. `times ideal` is wall time over that of two model calls. `in flight` is the most
-that the worker said it had, in one of its heartbeats. `python -m benchmarks.in_flight` does the
+All runs are submitted at once to one worker process and wait for their model most of the time: each
+asks twice, with a tool call in between. Every message is stored and seen by a watcher in another
+process. `in flight` is the most that the worker said it had, in one of its heartbeats. `KiB/run` is
+the peak of the process's resident memory without what it had before, for each run in flight; `over
+bare` is that without what the agent library takes by itself, in a process that does nothing else.
+`times ideal` is wall time over that of two model calls. `python -m benchmarks.in_flight` does the
 same over HTTP.
 """
 
@@ -57,19 +57,22 @@ def _in_flight(engine: str, work: Work) -> Row:
         idle = resident_mib(pid)
         with _looking(system.settings) as seen:
             row = measure_system(system, engine, work, _PATIENCE)
-        figures = _figures(work, row.figures["wall_s"], idle, peak_mib(pid))
-    return Row(SYSTEM, row.conditions, {**figures, "in_flight": seen.most})
+        figures = _figures(seen.most, idle, peak_mib(pid), row.figures["wall_s"], work)
+    return Row(SYSTEM, row.conditions, figures)
 
 
 def _bare(work: Work) -> Row:
     taken = run_bare("stub", work)
-    figures = _figures(work, taken["wall_s"], taken["idle_mib"], taken["peak_mib"])
+    figures = _figures(work.runs, taken["idle_mib"], taken["peak_mib"], taken["wall_s"], work)
     return Row(BARE, conditions_of(work, workers=1, engine="stub"), figures)
 
 
-def _figures(work: Work, wall_s: float, idle: float, peak: float) -> dict[str, float]:
+def _figures(
+    in_flight: int, idle: float, peak: float, wall_s: float, work: Work
+) -> dict[str, float]:
     return {
-        "kib_per_run": (peak - idle) * 1024 / work.runs,
+        "in_flight": in_flight,
+        "kib_per_run": (peak - idle) * 1024 / in_flight,
         "idle_mib": idle,
         "peak_mib": peak,
         "wall_s": wall_s,

@@ -56,7 +56,7 @@ class Spread:
         return f"{self.watchers_each:,} on each of {self.runs:,} runs"
 
 
-SPREADS: Final = (Spread(10_000, 1, 500.0), Spread(1_000, 10, 50.0), Spread(100, 100, 5.0))
+SPREADS: Final = (Spread(10_000, 1, 500.0), Spread(1_000, 10, 50.0))
 """As many messages are seen a second in each of them."""
 
 

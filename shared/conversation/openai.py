@@ -163,7 +163,7 @@ class OpenAIConversationStore:
         That takes a process that stood still for minutes in the middle of an append, or a delete at
         the same time. What it has stored is stored once more, at the end, and the first removed.
         """
-        for _ in range(_READS):
+        for _ in range(_TRIES):
             present = {
                 cursor: part(parting.message)
                 for parting, cursor in zip(partings, cursors, strict=True)
@@ -225,7 +225,7 @@ class OpenAIConversationStore:
         run_id: str | None = None,
     ) -> list[Message]:
         """Read a part of a conversation; see `ConversationStore.list_messages`."""
-        for _ in range(_TRIES):
+        for _ in range(_READS):
             found = await self._read(
                 conversation_id, limit=limit, before=before, after=after, roles=roles, run_id=run_id
             )

@@ -31,6 +31,7 @@ from celery.worker import state as celery_state
 from kombu.transport.virtual import base as virtual
 
 from agent_worker.announcement import new_worker_id, queues_of
+from agent_worker.collector import tune_collector
 from agent_worker.definition import AgentDefinition
 from agent_worker.leave_signals import LEAVE_SIGNALS, URGENT_SIGNALS
 from agent_worker.ring_consumer import consume_rings
@@ -126,6 +127,7 @@ class Worker:
             if self._runtime.failure is None and not self._is_leaving:
                 if self._on_announced is not None:
                     self._on_announced()
+                tune_collector()
                 self._consume()
         finally:
             self._has_consumed.set()

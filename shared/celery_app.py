@@ -11,7 +11,14 @@ from typing import Any, Final
 from celery import Celery
 from kombu import Connection, Queue
 
-from shared.celery_broker import PRIORITIES, broker_url, tls_options, transport_options, uses_redis
+from shared.celery_broker import (
+    PRIORITIES,
+    broker_url,
+    tls_options,
+    transport,
+    transport_options,
+    uses_redis,
+)
 from shared.settings import Settings
 
 WAKE_TASK: Final = "celery_agents.wake"
@@ -64,6 +71,7 @@ def create_celery_app(settings: Settings, queues: Iterable[str] = ()) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=settings.broker_timeout_s,
+        broker_transport=transport(settings),
         broker_transport_options=transport_options(settings, for_sending=not queues),
         broker_use_ssl=tls_options(settings),
         task_default_queue=settings.key_prefix,

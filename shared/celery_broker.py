@@ -9,6 +9,8 @@ from shared.tls import amqp_tls, redis_tls
 PRIORITIES: Final = 10
 """0 to 9, of rings as of runs."""
 
+_REDIS_TRANSPORT: Final = "shared.redis_transport:Transport"
+"""Named and not imported: who uses RabbitMQ has no need of it."""
 _SENTINELS: Final = ("redis+sentinel://", "rediss+sentinel://")
 
 
@@ -30,6 +32,13 @@ def broker_url(settings: Settings) -> str:
 def uses_redis(settings: Settings) -> bool:
     """Whether rings go over Redis; otherwise it is RabbitMQ."""
     return settings.effective_broker_url.startswith("redis")
+
+
+def transport(settings: Settings) -> str | None:
+    """Celery's `broker_transport`; None for that of the URL."""
+    if not uses_redis(settings) or settings.effective_broker_url.startswith(_SENTINELS):
+        return None
+    return _REDIS_TRANSPORT
 
 
 def transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.celery_app import create_celery_app
-from shared.celery_broker import broker_url, tls_options, transport_options
+from shared.celery_broker import broker_url, tls_options, transport, transport_options
 from shared.settings import Settings
 
 
@@ -26,6 +26,16 @@ def test_sentinels_are_named_as_celery_wants_them() -> None:
     options = transport_options(given, for_sending=True)
     assert options["master_name"] == "name"
     assert options["sentinel_kwargs"]["password"] == "of sentinels"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "is_ours"),
+    [("redis", True), ("rediss", True), ("redis+sentinel", False), ("amqp", False)],
+)
+def test_the_transport_is_ours_where_redis_is_one_server(scheme: str, *, is_ours: bool) -> None:
+    """Elsewhere it is the one that Celery finds by the URL."""
+    chosen = transport(settings(broker_url=f"{scheme}://host/name"))
+    assert (chosen is not None) is is_ours
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "amqp"])

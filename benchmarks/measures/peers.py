@@ -123,6 +123,8 @@ def _measure(stage: Stage, trial: Trial) -> Row:
     with _servers(stage, about.needs) as environment:
         report = run_trial(trial, environment, stage.new_folder() / "log")
     promises = {name: "yes" if getattr(about, name) else "no" for name in PROMISES}
+    if not report["messages_seen"]:  # another variant of it may be watched; this one was not
+        promises["watches"] = "no"
     return Row(
         trial.subject,
         _conditions(trial.work, trial.workers, promises),

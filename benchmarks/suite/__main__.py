@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.suite.machine import this_machine
 from benchmarks.suite.measured import Measured, Skipped
 from benchmarks.suite.plot import can_plot
-from benchmarks.suite.register import Measurement, available, load
+from benchmarks.suite.register import NAMES, Measurement, load
 from benchmarks.suite.report import write_report
 from benchmarks.suite.results import Result, write_result
 from benchmarks.suite.stage import Stage, UnavailableError
@@ -103,23 +103,22 @@ def _tell(measured: Measured, console: Console) -> None:
 
 def main() -> int:
     """Run from the command line."""
-    names = available()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help="some of them")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help="some of them")
     parser.add_argument("--quick", action="store_true", help="a tiny version of each")
     parser.add_argument("--results", type=Path, help="where to write (benchmarks/results)")
     parser.add_argument("--list", action="store_true", help="say which there are")
     options = parser.parse_args()
     console = Console()
     if options.list:
-        for name in names:
+        for name in NAMES:
             console.print(f"{name:<12} {load(name).title}", highlight=False, markup=False)
         return 0
     if not can_plot():
         console.print("Without plots: matplotlib is not installed (the extra `bench`).")
     folder = options.results or (QUICK_RESULTS if options.quick else RESULTS)
-    chosen = [name for name in names if name in (options.only or names)]
+    chosen = [name for name in NAMES if name in (options.only or NAMES)]
     failed = run(chosen, folder, console, is_quick=options.quick)
     console.print(f"Written to {folder}.", markup=False)
     if failed:

@@ -7,7 +7,6 @@ is imported when it is asked for, so that one that cannot be imported spoils no 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 from benchmarks.suite.measured import Measured
@@ -35,16 +34,7 @@ class Measurement:
     measure: Callable[[Stage], Measured]
 
 
-def available() -> tuple[str, ...]:
-    """The names of those whose module is there."""
-    return tuple(name for name in NAMES if find_spec(_module(name)) is not None)
-
-
 def load(name: str) -> Measurement:
     """Import one of them."""
-    module = import_module(_module(name))
+    module = import_module(f"benchmarks.measures.{name}")
     return Measurement(module.NAME, module.TITLE, module.measure)
-
-
-def _module(name: str) -> str:
-    return f"benchmarks.measures.{name}"

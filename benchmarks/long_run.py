@@ -111,7 +111,6 @@ def measure(minutes: float, visibility_timeout_s: float, console: Console) -> Re
             EXECUTIONS: str(notes),
             BROKER: broker.url,
             VISIBILITY: str(visibility_timeout_s),
-            "AGENTS_BROKER_VISIBILITY_TIMEOUT_S": str(visibility_timeout_s),
         }
         with (
             run_system(

@@ -48,7 +48,9 @@ def transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any
         options |= {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
     if uses_redis(settings):
         options |= {
-            "visibility_timeout": settings.broker_visibility_timeout_s,
+            # Kombu would write down in Redis what a worker holds, and offer it again after an hour.
+            # A sweep finds a run whose ring died with its worker, and does so within seconds.
+            "ack_emulation": False,
             "priority_steps": list(range(PRIORITIES)),
             "queue_order_strategy": "priority",
             "sep": ":",

@@ -268,12 +268,6 @@ class Settings(BaseSettings):
     broker_timeout_s: float = Field(
         default=5.0, gt=0, description="Handing one wake-up to the broker."
     )
-    broker_visibility_timeout_s: float = Field(
-        default=3600.0,
-        gt=0,
-        description="After so long Redis, as a broker, offers a ring again that a worker got and "
-        "did not begin. No limit for runs.",
-    )
     remote_control: bool = Field(
         default=False,
         description="Celery's remote control, as far as it only looks (celery inspect), and its "

@@ -19,6 +19,7 @@ NAMES: Final = (
     "submit",
     "watchers",
     "growth",
+    "layers",
     "commands",
     "in_flight",
     "recovery",

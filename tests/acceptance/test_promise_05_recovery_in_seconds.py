@@ -7,7 +7,6 @@ import pytest
 from pytest_celery import CeleryWorkerCluster
 
 from agent_client import AsyncAgentClient, RunStatus
-from shared.celery_app import create_celery_app
 from shared.settings import Settings
 from tests.acceptance.conftest import play, worker_at
 from tests.traces import permit
@@ -26,9 +25,7 @@ async def test_a_killed_run_goes_on_within_seconds(
     celery_worker_cluster: CeleryWorkerCluster,
     traces: Path,
 ) -> None:
-    """From the kill to the next attempt, at default settings, while its message is the broker's."""
-    options = create_celery_app(agents_settings).conf.broker_transport_options
-    assert options.get("visibility_timeout", 3600) >= 100 * BOUND_S
+    """From the kill to the next attempt, at default settings, whatever became of its message."""
     run = await client.submit("script", play([("wait", "gate")]))
     victim = await worker_at("gate", celery_worker_cluster, traces)
     victim.kill()

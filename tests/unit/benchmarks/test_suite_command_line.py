@@ -87,4 +87,4 @@ def _register(monkeypatch: pytest.MonkeyPatch, **measurements: Callable[[Stage],
     monkeypatch.setattr(
         command_line, "load", lambda name: Measurement(name, f"Title of {name}", measurements[name])
     )
-    monkeypatch.setattr(command_line, "available", lambda: tuple(measurements))
+    monkeypatch.setattr(command_line, "NAMES", tuple(measurements))

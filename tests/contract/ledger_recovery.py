@@ -93,10 +93,10 @@ class RecoveryContract:
         swept = await self._sweep_until_reclaimed(elsewhere.ledger)
         assert [each.run_id for each in swept.reclaimed] == [lease.run.id]
 
-    async def test_an_outage_brings_nobody_back_to_life(
-        self, ledger: RunLedger, elsewhere: Backend
-    ) -> None:
+    async def test_an_outage_brings_nobody_back_to_life(self, harness: Harness) -> None:
         """A worker that was dead when it began is dead after it; its runs wait no longer."""
+        backend = harness.open(lease_s=2.0)  # longer than a busy machine keeps a beat waiting
+        ledger, elsewhere = backend.ledger, harness.open_elsewhere(backend)
         lease = await lease_new(ledger)
 
         async def only_the_other_is_left() -> bool:

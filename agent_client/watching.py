@@ -1,5 +1,7 @@
 """Watching: look, wait for a hint, look again, until there is nothing more to come.
 
+Where a hint brings the next message along, and nothing else can have happened, that is the look.
+
 A watcher subscribes before it looks, so whatever is stored after its look arrives as a hint. It
 reads whether the run has ended *before* it reads the messages for the last time, so whatever was
 stored before the end is in that read. What it knows lives outside of the subscription: after an
@@ -20,10 +22,12 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from agent_client.session import Session
+from shared.conversation.hint import TellingStore
 from shared.errors import StoreUnavailableError, UnknownRunError
 from shared.event import DeltaEvent, RemovedEvent, StatusEvent
 from shared.message import Message
 from shared.notification.bell import Bell
+from shared.notification.listener import Listener
 from shared.notification.protocol import Subscription
 from shared.run import Run
 
@@ -135,17 +139,21 @@ async def _messages(view: "RunView") -> AsyncGenerator[Message, None]:
                 yield message
             if view.has_ended:  # known since before the messages were read, so these were the last
                 return
-            # Text deltas are no reason to read the history.
-            while not await _is_worth_a_look(view, hints):
-                pass
+            while (told := await _hear(view, hints)) is not None:
+                for message in told:
+                    yield message
 
 
-async def _is_worth_a_look(view: "RunView", hints: "Hints") -> bool:
-    """Wait for hints; may the history hold something new?"""
+async def _hear(view: "RunView", hints: "Hints") -> list[Message] | None:
+    """Wait for hints. Messages that they brought along, or None: the history may hold more."""
     hinted = await hints.wait()
     if hinted.run:
         await view.read_events()
-    return hinted.messages or view.has_ended or not hinted.run
+    if view.has_ended:
+        return None
+    if hinted.messages:
+        return view.told(hints.take())
+    return [] if hinted.run else None  # text deltas are no reason to read the history
 
 
 async def _end(view: "RunView") -> AsyncGenerator[Run, None]:
@@ -191,8 +199,12 @@ class RunView:
         self.patience = Patience(session)
         self.has_ended = False
         self.final: StatusEvent | None = None
+        store = session.backend.conversations
+        self._telling = store if isinstance(store, TellingStore) else None
         self._history_cursor = history_cursor
         self._event_cursor = event_cursor
+        self._next_position = 0 if history_cursor is None else None
+        """Of the message to come; None where it was not seen what came before."""
 
     async def refresh(self) -> Run:
         """Read the run itself: the truth, also when its events are forgotten."""
@@ -206,9 +218,27 @@ class RunView:
         messages = await self.session.backend.conversations.list_messages(
             self._history, after=self._history_cursor, run_id=self.run_id
         )
+        self._move(messages)
+        return messages
+
+    def told(self, hints: Sequence[str] | None) -> list[Message] | None:
+        """Likewise, out of hints alone; None where the history has to be read."""
+        if hints is None or self._next_position is None or self._telling is None:
+            return None
+        messages = self._telling.told(
+            self._history,
+            hints,
+            run_id=self.run_id,
+            after=self._history_cursor,
+            position=self._next_position,
+        )
+        self._move(messages or ())
+        return messages
+
+    def _move(self, messages: Sequence[Message]) -> None:
         if messages:
             self._history_cursor = messages[-1].cursor
-        return messages
+            self._next_position = messages[-1].position + 1
 
     async def read_events(self) -> list[StatusEvent | DeltaEvent]:
         """Events behind those read before, without the final one, which is kept in `final`."""
@@ -279,6 +309,11 @@ class Hints:
         if not (hinted.run or hinted.messages):
             await self._view.refresh()
         return hinted
+
+    def take(self) -> list[str] | None:
+        """All hints about messages since the last call; None where that is not known."""
+        about_messages = self._subscriptions[1]
+        return about_messages.take() if isinstance(about_messages, Listener) else None
 
     def _poll(self) -> Hinted:
         about_run, about_messages = self._subscriptions

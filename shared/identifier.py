@@ -7,6 +7,8 @@ Redis Cluster slot, and no white space or control character.
 """
 
 import hashlib
+import os
+import random
 import re
 import secrets
 import time
@@ -24,6 +26,10 @@ Part of the stored format: another number would look for existing conversations 
 _ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:@+=-]*[A-Za-z0-9])?")
 _RUN_ID: Final = re.compile(r"run-([0-9a-f])-[0-9a-f]{32}")
 _ALONE: Final = "~"
+
+_tags: Final = random.Random()  # noqa: S311 - no secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tags.seed)
 
 
 def check_id(value: object, what: str) -> str:
@@ -99,3 +105,13 @@ def partition_of_history(history: str) -> int:
     if is_alone(history):
         return partition_of_run(history.removeprefix(_ALONE))
     return partition_of(history)
+
+
+def new_tag() -> str:
+    """A name that nothing else has, for what anybody may guess: a message of the broker.
+
+    As unlikely to come twice as a random UUID, whose bits are asked of the operating system: to
+    a thread beside a busy event loop that means to wait for its turn. Neither a fork nor a program
+    that seeds `random` makes it repeat itself.
+    """
+    return f"{_tags.getrandbits(128):032x}"

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from shared.archive import open_archive
 from shared.backend import Backend
 from shared.card.redis import RedisAgentCards
-from shared.conversation.redis import RedisConversationStore
+from shared.conversation.redis import HINT_BYTES, RedisConversationStore
 from shared.directory.redis import RedisConversationDirectory
 from shared.errors import ConfigurationError
 from shared.ledger.redis import RedisRunLedger
@@ -20,6 +20,7 @@ from shared.redis_client import (
     listening_error,
     wanted_replicas,
 )
+from shared.redis_cluster import Cluster
 from shared.redis_keys import Keys
 from shared.redis_risks import find_risks
 from shared.redis_url import RedisPlace, parse_redis_url
@@ -112,5 +113,6 @@ def _conversations(
         replicas=wanted_replicas(settings),
         ttl_s=settings.conversation_ttl_s,
         max_messages=settings.conversation_max_messages,
+        hint_bytes=0 if isinstance(client, Cluster) else HINT_BYTES,
         close=close,
     )

@@ -9,6 +9,8 @@ from typing import Any
 
 from kombu.transport import redis
 
+from shared.identifier import new_tag
+
 _Channel: Any = redis.Channel  # the stubs do not have it
 _Transport: Any = redis.Transport
 
@@ -25,6 +27,9 @@ class Channel(_Channel):  # type: ignore[misc]  # see above
         if kept is None or kept.connection_pool is not self.pool:  # kombu has replaced the pool
             kept = self._kept = super()._create_client()
         return kept
+
+    def _next_delivery_tag(self) -> str:
+        return new_tag()
 
 
 class Transport(_Transport):  # type: ignore[misc]  # see above

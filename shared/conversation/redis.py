@@ -33,6 +33,10 @@ log = structlog.get_logger()
 _PAGE: Final = 200
 """Entries of one read, where a filter or a missing limit makes several reads necessary."""
 
+HINT_BYTES: Final = 4096
+"""Most bytes of a stored message that a hint brings along. All watchers of a process hear hints
+over one connection, and Redis cuts off who does not keep up."""
+
 _Entry = tuple[str, dict[str, str]]
 
 
@@ -42,6 +46,10 @@ class RedisConversationStore:
     A conversation that nobody appended to for `ttl_s` is forgotten. Of one with more messages than
     `max_messages` the oldest are removed, where that separates no call from its results; those of
     the run that is writing stay. None is no limit. `close` is called by `aclose`, in order.
+
+    A run's message of up to `hint_bytes` rides along with its hint, so that watchers need not ask
+    for it (see `TellingStore`). For a cluster that has to be 0: its nodes may lose a hint on its
+    way from one to the other, which nobody is told of.
     """
 
     is_distributed = True
@@ -55,6 +63,7 @@ class RedisConversationStore:
         replicas: Replicas | None = None,
         ttl_s: float | None = None,
         max_messages: int | None = None,
+        hint_bytes: int = HINT_BYTES,
         close: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._client = client
@@ -67,6 +76,7 @@ class RedisConversationStore:
         )
         self._ttl_ms = int((ttl_s or 0) * 1000)
         self._max_messages = max_messages or 0
+        self._hint_bytes = hint_bytes
         self._close = close
 
     @property
@@ -108,6 +118,7 @@ class RedisConversationStore:
             "" if is_alone(conversation_id) else conversation_id,
             0 if is_alone(conversation_id) else self._ttl_ms,
             self._max_messages,
+            self._hint_bytes,
         ]
         for message in messages:
             arguments += [
@@ -161,6 +172,35 @@ class RedisConversationStore:
             else:
                 low = f"({page[-1][0]}"
         return found[::-1] if newest_first else found
+
+    def told(
+        self,
+        conversation_id: str,  # noqa: ARG002 - wrappers need it
+        hints: Sequence[str],
+        *,
+        run_id: str,
+        after: str | None,
+        position: int,
+    ) -> list[Message] | None:
+        """What hints brought along; see `TellingStore.told`."""
+        told: list[Message] = []
+        seen = _order(after or "0-0")
+        for hint in hints:
+            cursor, _, stored = hint.partition(" ")
+            if not stored:
+                return None  # also after a retract or a clear
+            try:
+                if _order(cursor) <= seen:
+                    continue
+                message = decode_message(stored, cursor=cursor)
+            except (ValueError, CorruptEntryError, NewerVersionError):
+                return None
+            if message.run_id != run_id:
+                continue
+            if message.position != position + len(told):
+                return None
+            told.append(message)
+        return told
 
     async def has_message(self, conversation_id: str, cursor: str) -> bool:
         """Whether a message is still there; see `ConversationStore.has_message`."""
@@ -295,6 +335,12 @@ def _pair(entry: Any) -> _Entry:
     """A script's answer lists an entry's fields flat; make it what XRANGE would give."""
     cursor, flat = entry
     return cursor, dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _order(cursor: str) -> tuple[int, int]:
+    """By what cursors of one stream are in order."""
+    milliseconds, _, number = cursor.partition("-")
+    return int(milliseconds), int(number)
 
 
 def _check_same(message: Message, fields: dict[str, str]) -> None:

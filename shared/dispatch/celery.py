@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from shared.celery_app import WAKE_TASK, broker_priority, create_celery_app
 from shared.errors import BrokerUnavailableError
+from shared.identifier import new_tag
 from shared.ledger.protocol import WakeUp
 from shared.settings import Settings
 
@@ -64,7 +65,8 @@ class CeleryDispatcher:
     """Sends one small task message for each ring, within `broker_timeout_s`.
 
     Sending is the work of a thread. Rings that come while it is busy wait for it and go together:
-    threads for each of them would contend with the event loop for the interpreter.
+    threads for each of them would contend with the event loop for the interpreter. Over Redis that
+    is one round trip.
     """
 
     is_distributed = True
@@ -155,9 +157,15 @@ class CeleryDispatcher:
     def _send(self, wake_ups: Sequence[WakeUp], progress: _Progress) -> list[Exception | None]:
         """Send each; return what went wrong with it, if something did."""
         errors: list[Exception | None] = []
+        is_tried_together = len(wake_ups) == 1
         while len(errors) < len(wake_ups):
             try:
                 with self._app.producer_or_acquire() as producer:
+                    if not is_tried_together and self._send_together(wake_ups, producer):
+                        progress.note()
+                        self._progress.note()
+                        return [None] * len(wake_ups)
+                    is_tried_together = True
                     for wake_up in wake_ups[len(errors) :]:
                         self._send_one(wake_up, producer)
                         errors.append(None)
@@ -169,10 +177,27 @@ class CeleryDispatcher:
                     errors += [error] * (len(wake_ups) - len(errors))
         return errors
 
+    # Any: the stubs do not have what it needs of a `Producer`.
+    def _send_together(self, wake_ups: Sequence[WakeUp], producer: Any) -> bool:
+        """Send all of them in one round trip; return whether that is possible and went well.
+
+        If not, some of them may have been sent. To send those again costs a worker a look.
+        """
+        if not producer.supports_batch_publish:
+            return False
+        try:
+            with producer.batch():
+                for wake_up in wake_ups:
+                    self._send_one(wake_up, producer)
+        except Exception:  # noqa: BLE001 - one by one it is found out whom it concerns
+            return False
+        return True
+
     def _send_one(self, wake_up: WakeUp, producer: Producer) -> None:
         self._app.send_task(
             WAKE_TASK,
             args=(wake_up.run_id,),
+            task_id=new_tag(),
             queue=self._settings.queue_of(wake_up.agent),
             priority=broker_priority(self._settings, wake_up.priority),
             producer=producer,

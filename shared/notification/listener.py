@@ -10,13 +10,20 @@ from shared.notification.bell import Bell
 RECONNECTED: Final = ""
 """The payload that listeners get when something may have been missed."""
 
+_MOST_HEARD: Final = 16
+"""Payloads that a listener keeps for who takes them. Whoever is further behind reads anyway."""
+
 
 class Listener:
     """See `Subscription`. With `keeps_payloads` it remembers what it hears, not only that."""
 
+    __slots__ = ("_bell", "_heard", "_is_closed", "_is_hinted", "_payloads")
+
     def __init__(self, *, bell: Bell | None = None, keeps_payloads: bool = False) -> None:
         self._bell = bell if bell is not None else Bell()
         self._payloads: asyncio.Queue[str | None] | None = None
+        self._heard: list[str] | None = []
+        """Payloads that nobody has taken; None where some are missing."""
         self._is_hinted = False
         self._is_closed = False
         if keeps_payloads:
@@ -25,6 +32,10 @@ class Listener:
     def hear(self, payload: str) -> None:
         """Something was published, or may have been."""
         self._is_hinted = True
+        if payload == RECONNECTED or (self._heard is not None and len(self._heard) >= _MOST_HEARD):
+            self._heard = None
+        elif self._heard is not None:
+            self._heard.append(payload)
         self._bell.ring()
         if self._payloads is not None:
             self._payloads.put_nowait(payload)
@@ -42,6 +53,11 @@ class Listener:
             raise closed_error()
         is_hinted, self._is_hinted = self._is_hinted, False
         return is_hinted
+
+    def take(self) -> list[str] | None:
+        """Every payload since the last call, oldest first; None where some may be missing."""
+        heard, self._heard = self._heard, []
+        return heard
 
     async def wait(self, timeout_s: float) -> bool:
         """See `Subscription.wait`."""

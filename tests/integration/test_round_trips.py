@@ -53,11 +53,11 @@ def test_a_worker_sends_one_command_for_each_message(bills: tuple[RunBills, RunB
         assert bill.worker.round_trips == bill.worker.commands
 
 
-def test_a_watcher_reads_once_for_each_message_at_most(bills: tuple[RunBills, RunBills]) -> None:
-    """Two of them stored at nearly the same time may come in one read, in either of the runs."""
-    few, many = (bill.watcher for bill in bills)
-    assert many.commands - few.commands <= 2 * MORE + FEW.messages // 2
-    assert many.round_trips <= many.commands
+def test_a_watcher_is_told_of_messages(bills: tuple[RunBills, RunBills]) -> None:
+    """It reads what was there before, and once more at the end, however many there are."""
+    for bill in bills:
+        assert bill.watcher.kinds["XRANGE"] <= 3
+        assert bill.watcher.round_trips <= bill.watcher.commands
 
 
 def test_a_watcher_begins_and_ends_with_a_few_commands(bills: tuple[RunBills, RunBills]) -> None:
@@ -66,7 +66,7 @@ def test_a_watcher_begins_and_ends_with_a_few_commands(bills: tuple[RunBills, Ru
     assert watcher.kinds["SUBSCRIBE"] == 2
     assert watcher.kinds["UNSUBSCRIBE"] == 1, "both topics together"
     assert watcher.kinds["HGETALL"] == 1
-    assert watcher.commands - FEW.messages <= 12
+    assert watcher.commands <= 12
 
 
 def test_a_submit_is_one_command_and_its_ring(bills: tuple[RunBills, RunBills]) -> None:

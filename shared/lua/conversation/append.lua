@@ -6,6 +6,7 @@
 -- ARGV     1 channel, 2 run id of the writer or '', 3 its fencing token,
 --          4 conversation id, or '' for the history of a run that is alone,
 --          5 time to live of the conversation from here in ms or 0, 6 most messages to keep or 0,
+--          7 most bytes of a writer's message that rides along with the hint,
 --          then (run id or '', position, role, kind, data) for each message; a writer's positions
 --          are consecutive
 -- Answer   {'fenced'} | {'gap', next position} | {'stored', cursor of each message}
@@ -44,7 +45,7 @@ local function trim(history, messages, most, run)
   end
 end
 
-local FIELDS, FIRST = 5, 7
+local FIELDS, FIRST = 5, 8
 local run = ARGV[2]
 local next = nil
 if run ~= '' then
@@ -106,6 +107,10 @@ if added > 0 then
     redis.call('PEXPIRE', KEYS[1], ARGV[5])
     redis.call('PEXPIRE', KEYS[2], ARGV[5])
   end
-  redis.call('PUBLISH', ARGV[1], cursors[#cursors])
+  local hint = cursors[#cursors]
+  if added == 1 and next and #ARGV[#ARGV] <= tonumber(ARGV[7]) then
+    hint = hint .. ' ' .. ARGV[#ARGV]
+  end
+  redis.call('PUBLISH', ARGV[1], hint)
 end
 return {'stored', cursors}

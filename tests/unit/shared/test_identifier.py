@@ -1,5 +1,7 @@
 """Ids: which are taken, which are refused, and where what they name lies."""
 
+import multiprocessing
+import random
 import re
 import time
 
@@ -15,6 +17,7 @@ from shared.identifier import (
     history_id,
     is_alone,
     new_run_id,
+    new_tag,
     partition_of,
     partition_of_history,
     partition_of_run,
@@ -149,3 +152,17 @@ class TestPartition:
         """The conversation's id is the history's."""
         assert history_id(new_run_id(0), "support") == "support"
         assert not is_alone("support")
+
+
+def test_tags_do_not_come_twice_after_a_fork() -> None:
+    """Workers may be forked from one process; a program may seed its random numbers."""
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        tags = pool.map(_tags, range(4), chunksize=1)
+    drawn = [tag for each in tags for tag in each] + _tags(0)
+    assert len(set(drawn)) == len(drawn) == 50
+    assert all(re.fullmatch("[0-9a-f]{32}", tag) for tag in drawn)
+
+
+def _tags(_: int) -> list[str]:
+    random.seed(1)
+    return [new_tag() for _ in range(10)]

@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import StoreUnavailableError
 from shared.notification.bell import Bell
-from shared.notification.listener import Listener
+from shared.notification.listener import RECONNECTED, Listener
 
 SHORT_S = 0.05
 
@@ -63,3 +63,24 @@ async def test_who_is_cancelled_leaves_nothing_behind() -> None:
     await asyncio.wait({waiting})
     listener.hear("x")
     assert await listener.wait(1)
+
+
+async def test_payloads_are_taken_once_and_in_order() -> None:
+    listener = Listener()
+    assert listener.take() == []
+    for payload in ("a", "b"):
+        listener.hear(payload)
+    assert listener.poll()
+    assert listener.take() == ["a", "b"]
+    assert listener.take() == []
+
+
+async def test_where_payloads_are_missing_none_is_told() -> None:
+    """After a lost connection, or where nobody has taken them for long. Then it begins anew."""
+    listener = Listener()
+    for payloads in (["a", RECONNECTED, "b"], ["x"] * 1000):
+        for payload in payloads:
+            listener.hear(payload)
+        assert listener.take() is None
+        listener.hear("c")
+        assert listener.take() == ["c"]

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from agent_client.session import Session
-from shared.conversation.hint import TellingStore
+from shared.conversation.hint import telling
 from shared.errors import StoreUnavailableError, UnknownRunError
 from shared.event import DeltaEvent, RemovedEvent, StatusEvent
 from shared.message import Message
@@ -135,6 +135,7 @@ class _Place:
 async def _messages(view: "RunView") -> AsyncGenerator[Message, None]:
     async with Hints(view) as hints:
         while True:
+            hints.take()  # from here on they are added to what is read now
             for message in await view.read_messages():
                 yield message
             if view.has_ended:  # known since before the messages were read, so these were the last
@@ -199,8 +200,7 @@ class RunView:
         self.patience = Patience(session)
         self.has_ended = False
         self.final: StatusEvent | None = None
-        store = session.backend.conversations
-        self._telling = store if isinstance(store, TellingStore) else None
+        self._telling = telling(session.backend.conversations)
         self._history_cursor = history_cursor
         self._event_cursor = event_cursor
         self._next_position = 0 if history_cursor is None else None

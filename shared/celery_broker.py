@@ -57,7 +57,8 @@ def transport_options(settings: Settings, *, for_sending: bool) -> dict[str, Any
             "global_keyprefix": f"{settings.key_prefix}:celery:",
             "socket_connect_timeout": settings.broker_timeout_s,
             "socket_keepalive": True,
-            # Who sends tries again itself; kombu sends nothing together where redis-py does.
+            # Who sends tries again by himself: over connections on which redis-py does, kombu
+            # refuses to send messages together.
             "retry_on_timeout": not for_sending,
         }
     if settings.effective_broker_url.startswith(_SENTINELS):

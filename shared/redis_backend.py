@@ -20,7 +20,6 @@ from shared.redis_client import (
     listening_error,
     wanted_replicas,
 )
-from shared.redis_cluster import Cluster
 from shared.redis_keys import Keys
 from shared.redis_risks import find_risks
 from shared.redis_url import RedisPlace, parse_redis_url
@@ -106,6 +105,7 @@ def _conversations(
     *,
     close: Sequence[Callable[[], Awaitable[None]]] = (),
 ) -> RedisConversationStore:
+    place = parse_redis_url(settings.redis_url.get_secret_value())
     return RedisConversationStore(
         client,
         Keys(settings.key_prefix),
@@ -113,6 +113,6 @@ def _conversations(
         replicas=wanted_replicas(settings),
         ttl_s=settings.conversation_ttl_s,
         max_messages=settings.conversation_max_messages,
-        hint_bytes=0 if isinstance(client, Cluster) else HINT_BYTES,
+        hint_bytes=HINT_BYTES if place.topology == "server" else 0,
         close=close,
     )

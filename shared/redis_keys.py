@@ -44,7 +44,8 @@ end, so that no id can name another one's key.
     p:card:<agent>                 string  30 days without workers   an agent's prompts and tools
 
     {p:3}:notify:run:<run id>        channel   a run's status or events changed
-    {p:3}:notify:history:<history>   channel   a conversation's messages changed
+    {p:3}:notify:history:<history>   channel   a conversation's messages changed;
+                                               one of a run may ride along
     p:control:<worker id>            channel   ids of runs that a worker shall stop
 """
 

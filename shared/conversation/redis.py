@@ -48,8 +48,9 @@ class RedisConversationStore:
     the run that is writing stay. None is no limit. `close` is called by `aclose`, in order.
 
     A run's message of up to `hint_bytes` rides along with its hint, so that watchers need not ask
-    for it (see `TellingStore`). For a cluster that has to be 0: its nodes may lose a hint on its
-    way from one to the other, which nobody is told of.
+    for it (see `TellingStore`). That is for a single server: nodes of a cluster may lose a hint on
+    its way from one to the other, and behind sentinels a primary that was deposed may publish what
+    was never stored by its successor.
     """
 
     is_distributed = True
@@ -63,7 +64,7 @@ class RedisConversationStore:
         replicas: Replicas | None = None,
         ttl_s: float | None = None,
         max_messages: int | None = None,
-        hint_bytes: int = HINT_BYTES,
+        hint_bytes: int = 0,
         close: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._client = client

@@ -161,16 +161,13 @@ class CeleryDispatcher:
         while len(errors) < len(wake_ups):
             try:
                 with self._app.producer_or_acquire() as producer:
-                    if not is_tried_together and self._send_together(wake_ups, producer):
-                        progress.note()
-                        self._progress.note()
+                    if not is_tried_together and self._send_together(wake_ups, producer, progress):
                         return [None] * len(wake_ups)
                     is_tried_together = True
                     for wake_up in wake_ups[len(errors) :]:
                         self._send_one(wake_up, producer)
                         errors.append(None)
-                        progress.note()
-                        self._progress.note()
+                        self._note(progress)
             except Exception as error:  # noqa: BLE001 - whatever it is, its caller is told
                 errors.append(error)
                 if all(errors[-_GIVEN_UP:]) and len(errors) >= _GIVEN_UP:
@@ -178,7 +175,9 @@ class CeleryDispatcher:
         return errors
 
     # Any: the stubs do not have what it needs of a `Producer`.
-    def _send_together(self, wake_ups: Sequence[WakeUp], producer: Any) -> bool:
+    def _send_together(
+        self, wake_ups: Sequence[WakeUp], producer: Any, progress: _Progress
+    ) -> bool:
         """Send all of them in one round trip; return whether that is possible and went well.
 
         If not, some of them may have been sent. To send those again costs a worker a look.
@@ -189,9 +188,16 @@ class CeleryDispatcher:
             with producer.batch():
                 for wake_up in wake_ups:
                     self._send_one(wake_up, producer)
+                    self._note(progress)  # the first for a queue makes it known to the broker
         except Exception:  # noqa: BLE001 - one by one it is found out whom it concerns
             return False
+        finally:
+            self._note(progress)
         return True
+
+    def _note(self, progress: _Progress) -> None:
+        progress.note()
+        self._progress.note()
 
     def _send_one(self, wake_up: WakeUp, producer: Producer) -> None:
         self._app.send_task(

@@ -22,8 +22,8 @@ class Listener:
     def __init__(self, *, bell: Bell | None = None, keeps_payloads: bool = False) -> None:
         self._bell = bell if bell is not None else Bell()
         self._payloads: asyncio.Queue[str | None] | None = None
-        self._heard: list[str] | None = []
-        """Payloads that nobody has taken; None where some are missing."""
+        self._heard: list[str] | None = None
+        """Payloads to be taken; None where some are missing, or nobody has begun to take them."""
         self._is_hinted = False
         self._is_closed = False
         if keeps_payloads:
@@ -55,7 +55,10 @@ class Listener:
         return is_hinted
 
     def take(self) -> list[str] | None:
-        """Every payload since the last call, oldest first; None where some may be missing."""
+        """Every payload since the last call, oldest first; None where some may be missing.
+
+        The first call is answered with None: payloads are kept from there on.
+        """
         heard, self._heard = self._heard, []
         return heard
 

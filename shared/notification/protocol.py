@@ -3,6 +3,9 @@
 A notification is a hint and the store is the truth: one may be lost, doubled or late, and nothing
 is wrong except that somebody looks a little later. So a watcher reads, waits for a hint, and reads
 again.
+
+What a hint says besides, its payload, may be believed where those who watch are told of each one
+that may be missing: `Listener.take` and `Notifications.listen` do so.
 """
 
 from collections.abc import AsyncIterator

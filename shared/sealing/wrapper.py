@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import ClassVar
 
-from shared.conversation.hint import TellingStore
+from shared.conversation.hint import telling
 from shared.conversation.protocol import Claim, ConversationStore, Writer
 from shared.errors import ConfigurationError, SealError
 from shared.message import Message, Role
@@ -29,7 +29,7 @@ class WrappedConversations:
     def __init__(self, store: ConversationStore) -> None:
         self._check_order(store)
         self._store = store
-        self._telling = store if isinstance(store, TellingStore) else None
+        self._telling = telling(store)
 
     @property
     def inner(self) -> ConversationStore:

@@ -2,14 +2,15 @@
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from shared.backend import Backend
-from shared.conversation.hint import TellingStore
+from shared.conversation.hint import telling
 from shared.conversation.protocol import ConversationStore, Writer
-from shared.conversation.redis import HINT_BYTES
+from shared.conversation.redis import HINT_BYTES, RedisConversationStore
 from shared.errors import SealKeyError
 from shared.message import Message
 from shared.notification.listener import Listener
@@ -45,6 +46,7 @@ class Place:
 
     def __init__(self, store: ConversationStore, name: str, listener: Listener) -> None:
         self.store, self.name, self._listener = store, name, listener
+        listener.take()
         self.cursor: str | None = None
         self.position = 0
 
@@ -60,10 +62,9 @@ class Place:
         return heard
 
     def told(self, hints: Sequence[str]) -> list[Message] | None:
-        assert isinstance(self.store, TellingStore)
-        return self.store.told(
-            self.name, hints, run_id=RUN, after=self.cursor, position=self.position
-        )
+        store = telling(self.store)
+        assert store is not None
+        return store.told(self.name, hints, run_id=RUN, after=self.cursor, position=self.position)
 
     async def look(self) -> list[Message]:
         """What is there behind the cursor."""
@@ -225,6 +226,21 @@ async def test_who_has_no_keys_is_told_so_by_a_look(redis_server: RedisServer) -
     with pytest.raises(SealKeyError):
         await place.look()
     await harness.aclose()
+
+
+def test_a_store_that_merely_forwards_does_not_tell(backend: Backend) -> None:
+    """It may change what it hands out. Nor does a subclass that says so."""
+
+    class Forwarding:
+        def __getattr__(self, name: str) -> object:
+            return getattr(backend.conversations, name)
+
+    class Silent(RedisConversationStore):
+        told = None  # type: ignore[assignment]  # as documented
+
+    stores: list[Any] = [Forwarding(), Silent.__new__(Silent)]
+    assert [telling(store) for store in stores] == [None, None]
+    assert telling(backend.conversations) is not None
 
 
 async def test_nothing_rides_along_in_a_cluster(redis_cluster: RedisCluster) -> None:

@@ -9,6 +9,8 @@
 --          7 most bytes of a writer's message that rides along with the hint,
 --          then (run id or '', position, role, kind, data) for each message; a writer's positions
 --          are consecutive
+-- Hint     the cursor of the last message; if that is a writer's only one and no longer than 7 says,
+--          a blank and its data behind it
 -- Answer   {'fenced'} | {'gap', next position} | {'stored', cursor of each message}
 
 -- Remove the oldest messages so that at most so many are left. A cut never comes between a call and

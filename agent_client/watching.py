@@ -310,7 +310,7 @@ class Hints:
             await self._view.refresh()
         return hinted
 
-    def take(self) -> list[str] | None:
+    def take(self) -> tuple[str, ...] | None:
         """All hints about messages since the last call; None where that is not known."""
         about_messages = self._subscriptions[1]
         return about_messages.take() if isinstance(about_messages, Listener) else None

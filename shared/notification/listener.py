@@ -22,7 +22,7 @@ class Listener:
     def __init__(self, *, bell: Bell | None = None, keeps_payloads: bool = False) -> None:
         self._bell = bell if bell is not None else Bell()
         self._payloads: asyncio.Queue[str | None] | None = None
-        self._heard: list[str] | None = None
+        self._heard: tuple[str, ...] | None = None
         """Payloads to be taken; None where some are missing, or nobody has begun to take them."""
         self._is_hinted = False
         self._is_closed = False
@@ -35,7 +35,7 @@ class Listener:
         if payload == RECONNECTED or (self._heard is not None and len(self._heard) >= _MOST_HEARD):
             self._heard = None
         elif self._heard is not None:
-            self._heard.append(payload)
+            self._heard = (*self._heard, payload)  # thousands of empty lists would be in the way
         self._bell.ring()
         if self._payloads is not None:
             self._payloads.put_nowait(payload)
@@ -54,12 +54,12 @@ class Listener:
         is_hinted, self._is_hinted = self._is_hinted, False
         return is_hinted
 
-    def take(self) -> list[str] | None:
+    def take(self) -> tuple[str, ...] | None:
         """Every payload since the last call, oldest first; None where some may be missing.
 
         The first call is answered with None: payloads are kept from there on.
         """
-        heard, self._heard = self._heard, []
+        heard, self._heard = self._heard, ()
         return heard
 
     async def wait(self, timeout_s: float) -> bool:

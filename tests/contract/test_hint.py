@@ -50,7 +50,7 @@ class Place:
         self.cursor: str | None = None
         self.position = 0
 
-    async def hear(self) -> list[str]:
+    async def hear(self) -> tuple[str, ...]:
         """All hints so far: one that was published behind them, elsewhere, has come."""
         mark = conversation_name()
         async with self.store.notifications.subscribe(self.store.topic(mark)) as marked:

@@ -73,8 +73,8 @@ async def test_payloads_are_taken_once_and_in_order() -> None:
     for payload in ("b", "c"):
         listener.hear(payload)
     assert listener.poll()
-    assert listener.take() == ["b", "c"]
-    assert listener.take() == []
+    assert listener.take() == ("b", "c")
+    assert listener.take() == ()
 
 
 async def test_where_payloads_are_missing_none_is_told() -> None:
@@ -86,4 +86,4 @@ async def test_where_payloads_are_missing_none_is_told() -> None:
             listener.hear(payload)
         assert listener.take() is None
         listener.hear("c")
-        assert listener.take() == ["c"]
+        assert listener.take() == ("c",)

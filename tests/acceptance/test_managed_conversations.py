@@ -88,6 +88,11 @@ async def test_totals_are_right_though_a_worker_is_killed(
     ended = await run.get()
     assert ended.spending.cost == 2 * CALL_COST
     assert ended.spending.tool_s > 0
+
+    async def one_is_dead() -> bool:
+        return any(not worker.is_running for worker in faulty.workers)
+
+    await eventually(one_is_dead)  # behind the end, that may be a moment after the result
     faulty.put_right()
     assert (await client.managed.get(record.id)).runs == 1
 

@@ -64,7 +64,7 @@ async def test_rings_of_one_moment_are_one_round_trip(settings: Settings) -> Non
         rung = [json.loads(each)["headers"]["argsrepr"] for each in await own.lrange(queue, 0, -1)]
     await dispatcher.aclose()
     assert rung == [f"('{name}',)" for name in [*map(str, range(199, -1, -1)), "first"]]
-    assert after - before < 20
+    assert after - before < 100, "more than a piece of a packet for each"
 
 
 async def test_rings_survive_a_restart_of_the_broker(tmp_path: Path) -> None:

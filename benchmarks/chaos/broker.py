@@ -4,10 +4,11 @@ A thief waits at the queue like a worker, in several places at once (or, on Rabb
 priority), so it is served before the workers and catches most of what is rung while it is there.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from amqp.exceptions import AMQPError
@@ -54,12 +55,16 @@ class RedisQueue:
 
     def rob(self, seconds: float, copies: int) -> int:
         """See `Queue.rob`."""
-        return _rob_with_threads(lambda: self._catch(seconds, copies))
+        caught = _rob_with_threads(lambda: self._catch(seconds))
+        # Only now: a thief that began late would catch what another one has put back.
+        with Redis.from_url(self._url, socket_timeout=_LOOK_S + 5) as client:
+            self._put_back(client, caught, copies)
+        return len(caught)
 
     def remove(self) -> None:
         """Nothing to do: the server is ours, and goes."""
 
-    def _catch(self, seconds: float, copies: int) -> list[tuple[bytes, bytes]]:
+    def _catch(self, seconds: float) -> list[tuple[bytes, bytes]]:
         end = time.monotonic() + seconds
         caught: list[tuple[bytes, bytes]] = []
         with Redis.from_url(self._url, socket_timeout=_LOOK_S + 5) as client:
@@ -71,7 +76,6 @@ class RedisQueue:
                     continue
                 if found is not None:
                     caught.append(found)
-            self._put_back(client, caught, copies)
         return caught
 
     def _put_back(
@@ -135,13 +139,8 @@ class RabbitQueue:
         return caught
 
 
-def _rob_with_threads(catch: Callable[[], Sequence[object]]) -> int:
-    caught: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: caught.append(len(catch()))) for _ in range(_THIEVES)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(caught)
+def _rob_with_threads(
+    catch: Callable[[], Sequence[tuple[bytes, bytes]]],
+) -> list[tuple[bytes, bytes]]:
+    with ThreadPoolExecutor(_THIEVES) as thieves:
+        return list(chain.from_iterable(thieves.map(lambda _: catch(), range(_THIEVES))))

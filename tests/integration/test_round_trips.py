@@ -16,7 +16,6 @@ from tests.services import RedisServer, find_redis_binary, missing
 pytestmark = pytest.mark.integration
 
 FEW, MANY = Work(1, 2, 0.01), Work(1, 12, 0.01)
-MORE = MANY.rounds - FEW.rounds
 CALM = {
     "AGENTS_LEASE_S": "120",
     # A worker that stood still for a heartbeat looks whether it still has the run.

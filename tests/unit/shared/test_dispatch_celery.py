@@ -131,7 +131,8 @@ async def test_a_ring_that_is_refused_concerns_its_caller_only(
     )
     assert [name for name, error in zip(names, ended, strict=True) if error is not None] == ["3"]
     assert isinstance(ended[3], BrokerUnavailableError)
-    assert list(dict.fromkeys(app.sent)) == [name for name in names if name != "3"]
+    once = list(dict.fromkeys(app.sent)) if app.supports_batch_publish else app.sent
+    assert once == [name for name in names if name != "3"]
 
 
 async def test_a_broker_that_refuses_everything_is_not_asked_for_each(
@@ -144,7 +145,7 @@ async def test_a_broker_that_refuses_everything_is_not_asked_for_each(
         *(ring(dispatcher, name) for name in names), return_exceptions=True
     )
     assert {type(error) for error in ended} == {BrokerUnavailableError}
-    assert app.tried <= 5
+    assert app.tried <= 4 + app.supports_batch_publish
 
 
 async def test_who_rings_behind_a_thread_that_hangs_does_not_wait_for_it(
